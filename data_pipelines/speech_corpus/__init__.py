@@ -1,0 +1,1 @@
+"""Synthetic speech with exact word and phoneme times: `python -m data_pipelines.speech_corpus --data_dir=D`."""

@@ -1,0 +1,69 @@
+"""Ready-made corpora: `demo` (five hours of English), `quick` (a quarter of it) and `multilingual` (ten languages)."""
+
+from collections.abc import Callable
+import dataclasses
+
+from data_pipelines.speech_corpus.config import CorpusConfig, SplitConfig
+from data_pipelines.speech_corpus.voices import LANGUAGES
+
+# Klatt-synthesis variants: an independent recognizer of the spelling alphabet makes no error on them.
+_TRAINED_VOICES = ("en-us+klatt6", "en-us+adam")
+_HELD_OUT_VOICES = ("en-us+klatt4", "en-us+klatt")
+
+
+def demo_corpus() -> CorpusConfig:
+    """Five hours of spelling-alphabet English in two voices, and five test sets: one like `train`, and four outside
+    its range, being two to three times as long, faster, slower, or in other voices."""
+    return CorpusConfig(
+        splits=(
+            SplitConfig("train", 9000, 2, 6, 110, 270, _TRAINED_VOICES),
+            SplitConfig("train_long", 750, 12, 18, 110, 270, _TRAINED_VOICES),
+            SplitConfig("test_short", 60, 3, 6, 110, 270, _TRAINED_VOICES, held_out=True),
+            SplitConfig("test_long", 40, 12, 18, 110, 270, _TRAINED_VOICES, held_out=True),
+            SplitConfig("test_fast", 30, 4, 6, 280, 310, _TRAINED_VOICES, held_out=True),
+            SplitConfig("test_slow", 30, 4, 6, 90, 105, _TRAINED_VOICES, held_out=True),
+            SplitConfig("test_voice", 30, 3, 6, 110, 270, _HELD_OUT_VOICES, held_out=True),
+        )
+    )
+
+
+def quick_corpus() -> CorpusConfig:
+    """The demo corpus with a quarter of the training utterances and the same test sets."""
+    demo = demo_corpus()
+    splits = tuple(
+        split if split.held_out else dataclasses.replace(split, utterances=split.utterances // 4)
+        for split in demo.splits
+    )
+    return dataclasses.replace(demo, splits=splits)
+
+
+def multilingual_corpus() -> CorpusConfig:
+    """Ten languages from their grammars, ten voices in each, and tests of other lengths, rates, pitches, voices."""
+    trained = tuple(
+        "+" + variant for variant in ("klatt6", "adam", "klatt2", "f1", "f2", "m1", "m2", "m3", "f4", "max")
+    )
+    held_out = ("+klatt4", "+klatt", "+f3", "+m4")
+    every = tuple(LANGUAGES)
+
+    def split(name, utterances, words, rates, variants, pitches=(25, 75), test=True) -> SplitConfig:
+        return SplitConfig(name, utterances, *words, *rates, variants, every, *pitches, held_out=test)
+
+    return CorpusConfig(
+        splits=(
+            split("train", 20000, (2, 12), (110, 270), trained, test=False),
+            split("test_short", 200, (3, 12), (110, 270), trained),
+            split("test_long", 100, (24, 36), (110, 270), trained),
+            split("test_fast", 100, (4, 12), (280, 310), trained),
+            split("test_slow", 100, (4, 12), (90, 105), trained),
+            split("test_pitch", 100, (4, 12), (110, 270), trained, pitches=(80, 95)),
+            split("test_voice", 100, (4, 12), (110, 270), held_out),
+        ),
+        source="grammar",
+    )
+
+
+PRESETS: dict[str, Callable[[], CorpusConfig]] = {
+    "demo": demo_corpus,
+    "quick": quick_corpus,
+    "multilingual": multilingual_corpus,
+}

@@ -1,0 +1,108 @@
+"""The records of a corpus: what they hold, how they are made, and the worker process that makes a shard of them.
+
+Run as a module it is a worker of `data_pipelines.workers`.
+"""
+
+from collections.abc import Iterator, Mapping
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_serializer
+
+from data_pipelines.shards import Shard, write_shard
+from data_pipelines.speech_corpus.config import CorpusConfig
+from data_pipelines.speech_corpus.espeak import Synthesizer
+from data_pipelines.speech_corpus.sentences import draw_utterance
+from data_pipelines.workers import serve_tasks
+
+
+@functools.cache
+def corpus_features() -> tfds.features.FeaturesDict:
+    """The features of an utterance; times in seconds, characters as indices into `text`."""
+    return tfds.features.FeaturesDict(
+        {
+            "id": tfds.features.Text(),
+            "text": tfds.features.Text(),
+            "language": tfds.features.Text(doc="ISO 639-1 code"),
+            "voice": tfds.features.Text(doc="espeak-ng voice"),
+            "rate_wpm": tfds.features.Scalar(np.int32, doc="nominal words a minute"),
+            "pitch": tfds.features.Scalar(np.int32, doc="0 to 99"),
+            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes", doc="mono"),
+            "words": word_features(),
+            "phonemes": tfds.features.Sequence({"symbol": tfds.features.Text(), "start_s": np.float32}),
+        }
+    )
+
+
+def word_features() -> tfds.features.Sequence:
+    """Words as in `espeak.Words`."""
+    return tfds.features.Sequence(
+        {"char_start": np.int32, "char_end": np.int32, "start_s": np.float32, "end_s": np.float32}
+    )
+
+
+def encode_example(features: tfds.features.FeaturesDict, example: dict[str, Any]) -> bytes:
+    """A record for `features`, the same bytes in every process: protocol buffers order maps at random by default."""
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    return serializer.get_tf_example(features.encode_example(example)).SerializeToString(deterministic=True)
+
+
+def decode_example(features: tfds.features.FeaturesDict, record: bytes) -> dict[str, Any]:
+    """A record as a dict of str, int and numpy arrays, nested as in `features`; sequences of texts are tuples."""
+    example = features.deserialize_example_np(record)
+    return {name: _plain(value, features[name]) for name, value in example.items()}
+
+
+def decode_utterance(record: bytes) -> dict[str, Any]:
+    """An utterance as `corpus_features` describes it."""
+    return decode_example(corpus_features(), record)
+
+
+def _plain(value: Any, feature: tfds.features.FeatureConnector) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(item, feature[name]) for name, item in value.items()}
+    if isinstance(value, bytes) and isinstance(feature, tfds.features.Text):
+        return value.decode()
+    if isinstance(value, list | np.ndarray) and isinstance(feature, tfds.features.Text):
+        return tuple(item.decode() for item in value)
+    if isinstance(value, list):
+        return np.array(value, feature.np_dtype)
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def synthesize_records(config: CorpusConfig, shard: Shard) -> Iterator[tuple[bytes, dict[str, int]]]:
+    """The records of a shard with their `num_samples` and `num_chars`. Raises ValueError for what cannot be spoken."""
+    split = next(split for split in config.splits if split.name == shard.split)
+    synthesizer = Synthesizer.shared()
+    for index in range(shard.start, shard.stop):
+        utterance = draw_utterance(config, split, index)
+        speech = synthesizer.speak(
+            utterance.text, utterance.voice, utterance.rate_wpm, utterance.pitch, sample_rate=config.sample_rate
+        )
+        words, phonemes = speech.words, speech.phonemes
+        example = {
+            **vars(utterance),
+            "audio": speech.audio,
+            "words": vars(words),
+            "phonemes": {"symbol": phonemes.symbols, "start_s": phonemes.start_s},
+        }
+        measures = {"num_samples": len(speech.audio), "num_chars": len(utterance.text)}
+        yield encode_example(corpus_features(), example), measures
+
+
+def _start_worker(setup: dict[str, Any]):
+    config = CorpusConfig.from_dict(setup["config"])
+    staging = pathlib.Path(setup["staging"])
+
+    def perform(task: dict[str, Any]) -> None:
+        shard = Shard(**task)
+        write_shard(staging, shard, synthesize_records(config, shard))
+
+    return perform
+
+
+if __name__ == "__main__":
+    serve_tasks(_start_worker)

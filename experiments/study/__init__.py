@@ -1,0 +1,1 @@
+"""The parts of the ARIA study: materials, Talkers, speech, judgement."""

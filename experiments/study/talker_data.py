@@ -1,0 +1,101 @@
+"""Utterances in codes as Talker batches."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.batching import BucketedBatches, make_loader
+from data_pipelines.speech_codes.codes import Codes
+from qomni_jax.config.talker import TalkerConfig
+from qomni_jax.config.training import TalkerTrainingConfig
+from qomni_jax.sequence.tokenizer import TextTokenizer
+from qomni_jax.talker.batch import BatchShape, Utterance, make_batch, row_length
+from qomni_jax.talker.interleaver import Interleaver
+from qomni_jax.talker.prompt import encode_prompt, rate_bucket
+
+_ROUND_TO = 8
+
+
+class Joined:
+    """Several splits one after another, as one source."""
+
+    def __init__(self, splits: Sequence[Sequence[Any]]):
+        self._splits = splits
+        self._ends = np.cumsum([len(split) for split in splits])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Any:
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        return self._splits[part][index - (self._ends[part] - len(self._splits[part]))]
+
+
+def to_utterance(record: dict[str, Any], tokenizer: TextTokenizer, *, known_voice: bool = True) -> Utterance:
+    """A record of the codes dataset as tokens, with the frame at which each text token's word starts."""
+    text, starts = tokenizer.encode_with_offsets(record["text"])
+    words = record["words"]
+    word = np.clip(np.searchsorted(words["char_start"], starts, side="right") - 1, 0, None)
+    frames_a_second = len(record["codes"]) / max(float(words["end_s"][-1]), 1e-3)
+    times = np.append(words["start_s"][word[:-1]] * min(frames_a_second, 12.5), len(record["codes"]))
+    voice = record["voice"] if known_voice else None
+    prompt = encode_prompt(tokenizer, voice, record["rate_wpm"])
+    return Utterance(prompt, text, record["codes"].astype(np.int32), times)
+
+
+def frame_rates(codes: Codes, splits: Sequence[str], tokenizer: TextTokenizer) -> list[float]:
+    """Mean frames per text token (end-of-text included) at each speaking rate of the prompt; what generation expects."""
+    ratios: dict[int, list[float]] = {}
+    for split in splits:
+        for record in codes.split(split):
+            ratio = len(record["codes"]) / len(tokenizer.encode(record["text"]))
+            ratios.setdefault(rate_bucket(record["rate_wpm"]), []).append(ratio)
+    overall = float(np.mean([ratio for values in ratios.values() for ratio in values]))
+    return [float(np.mean(ratios.get(bucket, [overall]))) for bucket in range(4)]
+
+
+@dataclasses.dataclass
+class TalkerData:
+    """The training data of one arm: the same utterances in the same order whatever the scheme."""
+
+    codes: Codes
+    splits: tuple[str, ...]
+    tokenizer: TextTokenizer
+    interleaver: Interleaver
+    talker: TalkerConfig
+    training: TalkerTrainingConfig
+
+    def __post_init__(self) -> None:
+        records = Joined([self.codes.split(split) for split in self.splits])
+        self.utterances = [to_utterance(record, self.tokenizer) for record in records]  # codes are small
+        frames = np.array([len(utterance.codes) for utterance in self.utterances])
+        boundaries = [b for b in self.training.bucket_frames if b < frames.max()]
+        boundaries.append(int(frames.max()))
+        self.batches = BucketedBatches(frames, self.training.batch_size, boundaries, self.training.seed)
+        rows = np.array([row_length(self.interleaver, len(u.text), len(u.codes)) for u in self.utterances])
+        self.lengths = {}
+        for boundary in boundaries:
+            longest = int(rows[frames <= boundary].max(initial=1))
+            self.lengths[boundary] = -(-longest // _ROUND_TO) * _ROUND_TO
+
+    def loader(self, start_step: int) -> Any:
+        """An endless iterator over batches from optimiser step `start_step` on."""
+        return make_loader(self.utterances, self._collate, self.batches, num_workers=0, start_batch=start_step)
+
+    def _collate(self, items: list[Utterance], pad_length: int, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.Generator(np.random.Philox(key=[self.training.seed, 1], counter=[0, 0, 0, index]))
+        unknown = rng.random(len(items)) < self.training.voice_dropout
+        no_voice = np.int32(self.tokenizer.special("<|voice|>"))
+        items = [
+            item._replace(prompt=np.array([no_voice, item.prompt[1]])) if hide else item
+            for item, hide in zip(items, unknown, strict=True)
+        ]
+        shape = BatchShape(
+            self.lengths[pad_length],
+            self.talker.num_codebooks,
+            self.talker.codebook_size,
+            self.training.residual_frames * self.training.batch_size,
+        )
+        return make_batch(items, self.interleaver, shape, rng, frame_dropout=self.training.frame_dropout)

@@ -1,0 +1,71 @@
+"""Configuration of training."""
+
+import dataclasses
+
+from qomni_jax.config.validation import check_types, require, require_positive
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up, cosine decay to `final_scale` of the peak, and clipping by global norm."""
+
+    learning_rate: float = 2.5e-3
+    warmup_steps: int = 100
+    final_scale: float = 0.02
+    beta1: float = 0.9
+    beta2: float = 0.98
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require_positive(self, "learning_rate", "clip_norm")
+        require(self.warmup_steps >= 0, self, "warmup_steps", "0 or more")
+        require(self.weight_decay >= 0, self, "weight_decay", "0 or more")
+        require(0 <= self.final_scale <= 1, self, "final_scale", "a number in 0..1")
+        for field in ("beta1", "beta2"):
+            require(0 <= getattr(self, field) < 1, self, field, "a number in 0..1")
+
+
+@dataclasses.dataclass(frozen=True)
+class TalkerTrainingConfig:
+    """How a Talker is trained.
+
+    Attributes:
+      steps, batch_size: optimiser steps and utterances a step.
+      bucket_frames: boundaries of the length buckets, in codec frames.
+      frame_dropout: input frames hidden from the model: a row's share is drawn from 0..2 * frame_dropout.
+      voice_dropout: share of rows whose voice token is replaced by the unknown voice.
+      residual_frames: frames an utterance on which the residual module is trained in a step.
+      residual_weight, router_aux_weight: weights of these losses beside the first codebook's cross-entropy.
+      seed: of parameters, data order and every random draw.
+      log_every, checkpoint_every: steps between log lines and between checkpoints.
+    """
+
+    steps: int = 1500
+    batch_size: int = 24
+    bucket_frames: tuple[int, ...] = (24, 48, 96, 192)
+    frame_dropout: float = 0.4
+    voice_dropout: float = 0.05
+    residual_frames: int = 10
+    residual_weight: float = 0.5
+    router_aux_weight: float = 0.001
+    optimizer: OptimizerConfig = OptimizerConfig()
+    seed: int = 0
+    log_every: int = 25
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require_positive(self, "steps", "batch_size", "residual_frames", "log_every", "checkpoint_every")
+        require(
+            len(self.bucket_frames) > 0 and list(self.bucket_frames) == sorted(set(self.bucket_frames)),
+            self,
+            "bucket_frames",
+            "increasing numbers of frames",
+        )
+        require(0 <= self.frame_dropout <= 0.5, self, "frame_dropout", "a number in 0..0.5")
+        require(0 <= self.voice_dropout <= 1, self, "voice_dropout", "a number in 0..1")
+        for field in ("residual_weight", "router_aux_weight"):
+            require(getattr(self, field) >= 0, self, field, "0 or more")
+        require(self.seed >= 0, self, "seed", "0 or more")

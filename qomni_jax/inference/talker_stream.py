@@ -1,0 +1,180 @@
+"""Speech from text, step by step: one compiled step serves the batch loop and the live session alike."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
+from qomni_jax.config.validation import check_types, require, require_positive
+from qomni_jax.layers.decoder import Cache, empty_cache
+from qomni_jax.ops.sampling import sample
+from qomni_jax.talker.interleaver import StreamState
+from qomni_jax.talker.schemes import make_interleaver
+from qomni_jax.talker.talker import StreamInput, Talker, end_class, text_class
+
+NOTHING, TEXT, FRAME, END, STARVED = 0, 1, 2, 3, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """How classes are drawn: temperature 0 is greedy. Residual codebooks follow the same settings."""
+
+    temperature: float = 0.0
+    top_k: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(self.temperature >= 0, self, "temperature", "0 (greedy) or more")
+        require(self.top_k >= 0, self, "top_k", "0 (all classes) or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationConfig:
+    """Bounds of one utterance: `max_frames` ends speech that does not end itself; both in stream steps of 80 ms."""
+
+    max_frames: int = 256
+    max_text: int = 64
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require_positive(self, "max_frames", "max_text")
+
+
+class Event(NamedTuple):
+    """What one step did, `[B]`: `kind` is NOTHING, TEXT, FRAME, END or STARVED (text is wanted and none has come).
+
+    `codes [B, Q]` holds the frame where there is one. `with_text`: the frame took a text token along (dual track).
+    """
+
+    kind: Array
+    codes: Array
+    with_text: Array
+
+
+class StreamCarry(NamedTuple):
+    """Everything that one stream carries from step to step; `pending` is the input of the next step."""
+
+    cache: Cache
+    position: Array  # [] steps in the cache
+    state: StreamState
+    logits: Array  # [B, K + 2] for the next decision
+    hidden: Array  # [B, D]
+    done: Array  # [B]
+    keys: Array  # [B] PRNG keys
+
+
+class TalkerStreamer:
+    """Compiled prefill and step of one Talker under one scheme.
+
+    Rows of a batch run in step: a row that is done, or starved of text, repeats nothing and counts nothing.
+    A starved row holds the whole batch of a live session (`step` then changes nothing for any row).
+    """
+
+    def __init__(
+        self, config: TalkerConfig, interleaver: InterleaverConfig, sampling: SamplingConfig, end_of_text: int
+    ):
+        self.config, self.sampling, self.end_of_text = config, sampling, end_of_text
+        self.model = Talker(config)
+        self.interleaver = make_interleaver(interleaver)
+        self.prefill = jax.jit(self._prefill)
+        self.step = jax.jit(self._step, donate_argnums=1)
+        self.generate = jax.jit(self._generate, static_argnums=4)
+
+    def _prefill(self, params: Any, prompt: Array, rate: Array, keys: Array) -> StreamCarry:
+        """Reads the Talker prompt: `prompt [B, P]` token ids, `rate [B]` estimated frames per text token, `keys [B]`."""
+        batch, steps = prompt.shape
+        codes = jnp.zeros((batch, steps, self.config.num_codebooks), jnp.int32)
+        inputs = StreamInput(prompt, codes, jnp.zeros((batch, steps), jnp.int32))
+        cache = empty_cache(self.config.decoder, batch, self.config.max_positions)
+        logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, jnp.ones((batch, steps)), cache, 0)
+        zeros, false = jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool)
+        state = StreamState(zeros, zeros, zeros, zeros, false, rate.astype(jnp.float32))
+        return StreamCarry(cache, jnp.asarray(steps), state, logits[:, -1], hidden[:, -1], false, keys)
+
+    def _step(self, params: Any, carry: StreamCarry, text: Array, arrived: Array) -> tuple[StreamCarry, Event]:
+        """Decides what comes next in each row and feeds it: `text [B, N]` ids, `arrived [B]` how many have come."""
+        c, state = self.config, carry.state
+        allowed = self.interleaver.allow(state)
+        keys = jax.vmap(jax.random.fold_in)(carry.keys, state.text + state.frames)
+        speech = jnp.broadcast_to(allowed.speech[:, None], (*allowed.speech.shape, c.codebook_size))
+        permitted = jnp.concatenate([speech, allowed.text[:, None], allowed.end[:, None]], axis=1)
+        drawn = sample(
+            jnp.where(permitted, carry.logits, -jnp.inf),
+            keys,
+            temperature=self.sampling.temperature,
+            top_k=self.sampling.top_k,
+        )
+        is_text, is_end = drawn == text_class(c), drawn == end_class(c)
+        is_frame = ~is_text & ~is_end
+        rides = is_frame & self.interleaver.rides(state) & ~state.text_ended
+        takes_text = is_text | rides
+        starved = ~carry.done & takes_text & (state.text >= arrived)
+        active = ~carry.done & ~starved
+        takes_text, is_frame, is_end = takes_text & active, is_frame & active, is_end & active
+
+        residual_keys = jax.vmap(jax.random.fold_in)(keys, jnp.ones_like(drawn))
+        codes = self.model.apply(
+            {"params": params},
+            carry.hidden,
+            jnp.where(is_frame, drawn, 0),
+            residual_keys,
+            temperature=self.sampling.temperature,
+            top_k=self.sampling.top_k,
+            method=Talker.residual_codes,
+        )
+        codes = jnp.where(is_frame[:, None], codes, 0)
+        index = jnp.minimum(state.text, text.shape[1] - 1)
+        token = jnp.where(takes_text, jnp.take_along_axis(text, index[:, None], axis=1)[:, 0], -1)
+        inputs = StreamInput(token[:, None], codes[:, None], is_frame[:, None].astype(jnp.int32))
+        logits, hidden, cache, _ = self.model.apply(
+            {"params": params}, inputs, jnp.ones_like(token)[:, None], carry.cache, carry.position
+        )
+        new_state = StreamState(
+            text=state.text + takes_text,
+            frames=state.frames + is_frame,
+            since_text=jnp.where(takes_text, 0, state.since_text + is_frame),
+            since_frame=jnp.where(is_frame, 0, state.since_frame + takes_text),
+            text_ended=state.text_ended | (token == self.end_of_text),
+            rate=state.rate,
+        )
+        kind = jnp.select([starved, is_end, is_frame, takes_text], [STARVED, END, FRAME, TEXT], NOTHING)
+        moved = StreamCarry(
+            cache, carry.position + 1, new_state, logits[:, 0], hidden[:, 0], carry.done | is_end, carry.keys
+        )
+        held = jnp.any(starved)
+        carry = jax.tree.map(lambda old, new: jnp.where(held, old, new), carry, moved)
+        kind = jnp.where(held & ~starved, NOTHING, kind)
+        return carry, Event(kind.astype(jnp.int32), codes, rides & active)
+
+    def _generate(self, params: Any, carry: StreamCarry, text: Array, lengths: Array, max_steps: int) -> Event:
+        """All steps until every row has ended or `max_steps`: `Event` with `[steps, B, ...]` arrays."""
+        batch = text.shape[0]
+        events = Event(
+            jnp.zeros((max_steps, batch), jnp.int32),
+            jnp.zeros((max_steps, batch, self.config.num_codebooks), jnp.int32),
+            jnp.zeros((max_steps, batch), bool),
+        )
+
+        def going(loop: tuple[Array, StreamCarry, Event]) -> Array:
+            return (loop[0] < max_steps) & ~jnp.all(loop[1].done)
+
+        def body(loop: tuple[Array, StreamCarry, Event]) -> tuple[Array, StreamCarry, Event]:
+            index, carry, events = loop
+            carry, event = self._step(params, carry, text, lengths)
+            events = jax.tree.map(lambda all_steps, one: all_steps.at[index].set(one), events, event)
+            return index + 1, carry, events
+
+        return jax.lax.while_loop(going, body, (jnp.zeros((), jnp.int32), carry, events))[2]
+
+
+@functools.lru_cache(maxsize=32)
+def streamer(
+    config: TalkerConfig, interleaver: InterleaverConfig, sampling: SamplingConfig, end_of_text: int
+) -> TalkerStreamer:
+    """One `TalkerStreamer` a setting, so that it is compiled once."""
+    return TalkerStreamer(config, interleaver, sampling, end_of_text)

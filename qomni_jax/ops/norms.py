@@ -1,0 +1,33 @@
+"""Root-mean-square norms of the Qwen3.5 family; statistics are float32 whatever the input type."""
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+
+def rms_norm(x: Array, weight: Array, eps: float = 1e-6, *, zero_centred: bool = True) -> Array:
+    """RMSNorm over the last axis: `x [..., D]`, `weight [D]` -> `[..., D]` in the type of `x`.
+
+    A zero-centred weight is initialised at 0 and applied as `1 + weight` (Qwen3-Next, Qwen3.5); a plain one is
+    initialised at 1 (Qwen3-Omni).
+    """
+    normed = _normalise(x, eps)
+    scale = weight.astype(jnp.float32)
+    return (normed * (1.0 + scale if zero_centred else scale)).astype(x.dtype)
+
+
+def gated_rms_norm(x: Array, gate: Array, weight: Array, eps: float = 1e-6) -> Array:
+    """Norm, plain weight, then `silu(gate)`: `x, gate [..., D]`, `weight [D]` -> `[..., D]` (Qwen3-Next GDN output)."""
+    normed = _normalise(x, eps) * weight.astype(jnp.float32)
+    return (normed * jax.nn.silu(gate.astype(jnp.float32))).astype(x.dtype)
+
+
+def l2_normalize(x: Array, eps: float = 1e-6) -> Array:
+    """Scales the last axis to unit length, `x * rsqrt(sum(x^2) + eps)`, float32 in and out."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + eps)
+
+
+def _normalise(x: Array, eps: float) -> Array:
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)

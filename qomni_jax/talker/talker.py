@@ -1,0 +1,118 @@
+"""The Talker: one stream of text and speech in, the first codebook out, the other codebooks by the residual module."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+from qomni_jax.config.talker import TalkerConfig
+from qomni_jax.layers.decoder import Cache, Decoder, RouterStats, empty_cache
+from qomni_jax.layers.linear import embedding_table, projection
+from qomni_jax.ops.sampling import sample
+
+
+class StreamInput(NamedTuple):
+    """Stream steps as the Talker reads them. A step may hold text, a frame, both (dual track) or neither.
+
+    `text [B, T]` int32 token ids, -1 for none; `codes [B, T, Q]` int32; `frame [B, T]` int32: 0 no frame, 1 a frame,
+    2 a frame whose content is hidden from the model (input dropout in training).
+    """
+
+    text: Array
+    codes: Array
+    frame: Array
+
+
+class Talker(nn.Module):
+    """Backbone, heads and residual module. Classes of the first head: the codes of codebook 0, then `text_class`
+    ("a text token comes next") and `end_class` (end of speech)."""
+
+    config: TalkerConfig
+
+    def setup(self) -> None:
+        c = self.config
+        dim = c.decoder.model_dim
+        self.text_embedding = self.param("text_embedding", embedding_table, (c.text_vocab_size, dim))
+        self.code_embedding = self.param("code_embedding", embedding_table, (c.num_codebooks, c.codebook_size, dim))
+        self.frame_marks = self.param("frame_marks", embedding_table, (2, dim))
+        self.backbone = Decoder(c.decoder)
+        self.codec_head = projection(c.codebook_size + 2, "codec_head")
+        self.residual_decoder = Decoder(c.residual)
+        self.residual_heads = self.param(
+            "residual_heads",
+            nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=0),
+            (c.num_codebooks - 1, dim, c.codebook_size),
+        )
+
+    def __call__(
+        self, inputs: StreamInput, mask: Array, cache: Cache | None = None, start: Array | int = 0
+    ) -> tuple[Array, Array, Cache | None, RouterStats]:
+        """Runs the backbone over stream steps.
+
+        `inputs` as `StreamInput`, `mask [B, T]` (1 for real steps). With a cache, `start` steps came before. Returns
+        first-codebook logits `[B, T, K + 2]` float32, hidden states `[B, T, D]`, the cache and router statistics.
+        """
+        batch, steps = inputs.text.shape
+        positions = jnp.broadcast_to(start + jnp.arange(steps), (batch, steps))
+        hidden, cache, stats = self.backbone(self.embed(inputs), positions, mask, cache, start)
+        return self.codec_head(hidden).astype(jnp.float32), hidden, cache, stats
+
+    def embed(self, inputs: StreamInput) -> Array:
+        """`[B, T, D]`: text embedding plus frame embedding, each where there is one."""
+        text = jnp.where((inputs.text >= 0)[..., None], self.text_embedding[jnp.maximum(inputs.text, 0)], 0.0)
+        frame = self.embed_codes(inputs.codes) + self.frame_marks[0]
+        frame = jnp.where((inputs.frame == 2)[..., None], self.frame_marks[1], frame)
+        return text + jnp.where((inputs.frame > 0)[..., None], frame, 0.0)
+
+    def embed_codes(self, codes: Array) -> Array:
+        """Sum of the codebooks' embeddings: `[..., q] -> [..., D]` for the first q codebooks."""
+        tables = range(codes.shape[-1])
+        return sum((self.code_embedding[q][codes[..., q]] for q in tables), jnp.zeros((*codes.shape[:-1], 1)))
+
+    def residual_logits(self, hidden: Array, codes: Array) -> Array:
+        """Teacher-forced logits of codebooks 1..: `hidden [N, D]`, `codes [N, Q]` -> `[N, Q - 1, K]` float32.
+
+        The residual decoder reads `[hidden, code 0, .., code Q-2]`; the output at code q predicts code q + 1.
+        """
+        embedded = jnp.stack([self.code_embedding[q][codes[:, q]] for q in range(self.config.num_codebooks - 1)], axis=1)
+        x = jnp.concatenate([hidden[:, None], embedded], axis=1)
+        positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+        out, _, _ = self.residual_decoder(x, positions, jnp.ones(x.shape[:2]))
+        return jnp.einsum("nqd,qdk->nqk", out[:, 1:], self.residual_heads).astype(jnp.float32)
+
+    def residual_codes(self, hidden: Array, code0: Array, keys: Array, *, temperature: float, top_k: int) -> Array:
+        """Fills in a frame: `hidden [B, D]`, `code0 [B]`, `keys [B]` PRNG keys -> codes `[B, Q]` int32, in one scan."""
+        c = self.config
+        batch = code0.shape[0]
+        if c.num_codebooks == 1:
+            return code0[:, None]
+        ones = jnp.ones((batch, 1))
+        cache = empty_cache(c.residual, batch, c.num_codebooks)
+        _, cache, _ = self.residual_decoder(hidden[:, None], jnp.zeros((batch, 1), jnp.int32), ones, cache, 0)
+
+        def step(module: "Talker", carry: tuple[Array, Cache], q: Array) -> tuple[tuple[Array, Cache], Array]:
+            code, cache = carry
+            x = module.code_embedding[q][code][:, None]
+            positions = jnp.broadcast_to(q + 1, (batch, 1))
+            out, cache, _ = module.residual_decoder(x, positions, ones, cache, q + 1)
+            logits = (out[:, 0] @ module.residual_heads[q]).astype(jnp.float32)
+            drawn = sample(
+                logits, jax.vmap(jax.random.fold_in)(keys, jnp.full(batch, q)), temperature=temperature, top_k=top_k
+            )
+            return (drawn, cache), drawn
+
+        scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
+        _, rest = scan(self, (code0, cache), jnp.arange(c.num_codebooks - 1))
+        return jnp.concatenate([code0[:, None], rest.T], axis=1)
+
+
+def text_class(config: TalkerConfig) -> int:
+    """The first head's class for "a text token comes next"."""
+    return config.codebook_size
+
+
+def end_class(config: TalkerConfig) -> int:
+    """The first head's class for the end of speech."""
+    return config.codebook_size + 1

@@ -1,0 +1,98 @@
+"""One optimiser step of the Talker."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+import optax
+
+from qomni_jax.config.talker import TalkerConfig
+from qomni_jax.config.training import TalkerTrainingConfig
+from qomni_jax.ops.moe.router import load_balancing_loss
+from qomni_jax.talker.talker import StreamInput, Talker
+from qomni_jax.training.optimizer import make_optimizer
+
+Batch = dict[str, Array]
+
+
+class TrainState(NamedTuple):
+    """Everything that a checkpoint holds; `step` counts optimiser steps taken."""
+
+    step: Array
+    params: Any
+    opt_state: Any
+
+
+def init_talker_state(config: TalkerConfig, training: TalkerTrainingConfig, codebooks: Array | None = None) -> TrainState:
+    """Fresh parameters. `codebooks [Q, K, E]` of the codec, when given, seed the code embeddings by one random projection
+    of E to the model's width, so that like codes start with like embeddings."""
+    key, projection_key = jax.random.split(jax.random.key(training.seed))
+    step = jnp.zeros((1, 1), jnp.int32)
+    inputs = StreamInput(step, jnp.zeros((1, 1, config.num_codebooks), jnp.int32), step)
+    model = Talker(config)
+
+    def everything(module: Talker, inputs: StreamInput) -> None:
+        _, hidden, _, _ = module(inputs, jnp.ones((1, 1)))
+        if config.num_codebooks > 1:
+            module.residual_logits(hidden[:, 0], inputs.codes[:, 0])
+
+    params = jax.jit(lambda key: model.init(key, inputs, method=everything))(key)["params"]
+    if codebooks is not None:
+        projected = codebooks @ jax.random.normal(projection_key, (codebooks.shape[-1], config.decoder.model_dim))
+        projected = projected / jnp.sqrt(jnp.mean(jnp.sum(projected**2, axis=-1), axis=1))[:, None, None]
+        params = {**params, "code_embedding": projected}
+    optimizer = make_optimizer(training.optimizer, training.steps)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def make_talker_step(
+    config: TalkerConfig, training: TalkerTrainingConfig
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    """The jitted step: `(state, batch) -> (state, metrics)`; batch as `talker.batch.make_batch` makes it."""
+    model = Talker(config)
+    optimizer = make_optimizer(training.optimizer, training.steps)
+
+    def loss_fn(params: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:
+        return talker_loss(model, params, batch, training)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        metrics["grad_norm"] = optax.global_norm(grads)
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def talker_loss(
+    model: Talker, params: Any, batch: Batch, training: TalkerTrainingConfig
+) -> tuple[Array, dict[str, Array]]:
+    """Cross-entropy of the first head, plus weighted losses of the residual codebooks and of the routers' balance."""
+    inputs = StreamInput(batch["text"], batch["codes"], batch["frame"])
+    logits, hidden, _, stats = model.apply({"params": params}, inputs, batch["mask"])
+    counts = (batch["target"] >= 0).astype(jnp.float32)
+    first = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch["target"], 0))
+    first = jnp.sum(first * counts) / jnp.maximum(jnp.sum(counts), 1.0)
+    correct = jnp.sum((jnp.argmax(logits, axis=-1) == batch["target"]) * counts) / jnp.maximum(jnp.sum(counts), 1.0)
+    residual = jnp.zeros(())
+    if model.config.num_codebooks > 1:
+        drawn = hidden.reshape(-1, hidden.shape[-1])[batch["residual_step"]]
+        codes = batch["residual_codes"]
+        rest = model.apply({"params": params}, drawn, codes, method=Talker.residual_logits)
+        losses = optax.softmax_cross_entropy_with_integer_labels(rest, codes[:, 1:])
+        weight = batch["residual_weight"][:, None]
+        residual = jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight) * losses.shape[1], 1.0)
+    balance = jnp.mean(load_balancing_loss(stats.chosen, stats.probability, stats.tokens)) if stats.chosen.size else 0.0
+    loss = first + training.residual_weight * residual + training.router_aux_weight * balance
+    load = stats.chosen / jnp.maximum(jnp.sum(stats.chosen, axis=-1, keepdims=True), 1.0)
+    metrics = {
+        "loss": loss,
+        "first_codebook_loss": first,
+        "first_codebook_accuracy": correct,
+        "residual_loss": residual,
+        "router_balance": jnp.asarray(balance),
+        "router_max_load": jnp.max(load, initial=0.0),
+    }
+    return loss, metrics

@@ -1,0 +1,37 @@
+"""Settings that every test shares: the platform, float32 matmuls, a compilation cache, repeatable property tests."""
+
+import os
+import pathlib
+import tempfile
+
+# A run that asks for an accelerator (`JAX_PLATFORMS=cuda pytest -m device`) keeps it; every other run is a CPU run.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Child processes inherit the cache as well: tests with several processes compile the same programs.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(
+        pathlib.Path(tempfile.gettempdir()) / f"qomni-jax-test-cache-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    ),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+from hypothesis import HealthCheck, settings
+import jax
+import pytest
+
+# Parity tolerances assume true float32 products; TPUs and recent GPUs would otherwise round the operands.
+jax.config.update("jax_default_matmul_precision", "highest")
+
+settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips `device` tests where JAX sees no accelerator."""
+    if not any(item.get_closest_marker("device") for item in items) or jax.default_backend() != "cpu":
+        return
+    skip = pytest.mark.skip(reason="needs an accelerator; jax.default_backend() is cpu")
+    for item in items:
+        if item.get_closest_marker("device"):
+            item.add_marker(skip)
