@@ -10,7 +10,6 @@ import numpy as np
 
 # A loader never ends; grain wants a length.
 _ENDLESS = 2**60
-_POOL_BATCHES = 16  # examples are sorted by length within pools of so many: like with like, yet shuffled
 _BATCH_ORDER = 2**32 - 1  # the Philox stream for the order of batches; bucket numbers are the others
 
 
@@ -22,14 +21,22 @@ class BucketedBatches:
     fewer than `batch_size` examples are missed in an epoch, other ones each time.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, boundaries: Sequence[int], seed: int):
+    def __init__(
+        self, lengths: np.ndarray, batch_size: int, boundaries: Sequence[int], seed: int, pool_batches: int = 16
+    ):
         """`lengths` is int [examples]; `boundaries` are increasing.
+
+        Within pools of `pool_batches` batches examples are sorted by length: like with like, yet shuffled. 1 leaves
+        batches as they are drawn, for rows that are packed rather than padded.
 
         Raises ValueError for fewer examples than a batch, boundaries that do not increase, a length above the last one.
         """
         self._lengths = np.asarray(lengths)
         self._boundaries = np.asarray(boundaries)
         self._batch_size, self._seed = batch_size, seed
+        self._pool_batches = pool_batches
+        if pool_batches < 1:
+            raise ValueError(f"pool_batches = {pool_batches!r}: accepted is a number greater than 0")
         if batch_size < 1:
             raise ValueError(f"batch_size = {batch_size!r}: accepted is a number greater than 0")
         if not 0 <= seed < 2**64:
@@ -74,7 +81,7 @@ class BucketedBatches:
             shuffled = self._generator(epoch, bucket).permutation(np.concatenate([left, members]))
             whole = len(shuffled) // self._batch_size * self._batch_size
             left = shuffled[whole:]
-            pool = _POOL_BATCHES * self._batch_size
+            pool = self._pool_batches * self._batch_size
             for start in range(0, whole, pool):
                 part = shuffled[start : min(start + pool, whole)]
                 part = part[np.argsort(self._lengths[part], kind="stable")]

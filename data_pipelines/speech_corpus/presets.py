@@ -12,17 +12,23 @@ _HELD_OUT_VOICES = ("en-us+klatt4", "en-us+klatt")
 
 
 def demo_corpus() -> CorpusConfig:
-    """Five hours of spelling-alphabet English in two voices, and five test sets: one like `train`, and four outside
-    its range, being two to three times as long, faster, slower, or in other voices."""
+    """Five hours of spelling-alphabet English in two voices of one pitch, and five test sets: one like `train`, and four
+    outside its range, being two to three times as long, faster, slower, or in other voices."""
+
+    def split(name: str, utterances: int, words: tuple[int, int], rates: tuple[int, int], test: bool = True) -> SplitConfig:
+        voices = _HELD_OUT_VOICES if name == "test_voice" else _TRAINED_VOICES
+        return SplitConfig(name, utterances, *words, *rates, voices, min_pitch=50, max_pitch=50, held_out=test)
+
+    trained = (110, 270)
     return CorpusConfig(
         splits=(
-            SplitConfig("train", 9000, 2, 6, 110, 270, _TRAINED_VOICES),
-            SplitConfig("train_long", 750, 12, 18, 110, 270, _TRAINED_VOICES),
-            SplitConfig("test_short", 60, 3, 6, 110, 270, _TRAINED_VOICES, held_out=True),
-            SplitConfig("test_long", 40, 12, 18, 110, 270, _TRAINED_VOICES, held_out=True),
-            SplitConfig("test_fast", 30, 4, 6, 280, 310, _TRAINED_VOICES, held_out=True),
-            SplitConfig("test_slow", 30, 4, 6, 90, 105, _TRAINED_VOICES, held_out=True),
-            SplitConfig("test_voice", 30, 3, 6, 110, 270, _HELD_OUT_VOICES, held_out=True),
+            split("train", 9000, (2, 6), trained, test=False),
+            split("train_long", 750, (12, 18), trained, test=False),
+            split("test_short", 60, (3, 6), trained),
+            split("test_long", 40, (12, 18), trained),
+            split("test_fast", 30, (4, 6), (280, 310)),
+            split("test_slow", 30, (4, 6), (90, 105)),
+            split("test_voice", 30, (3, 6), trained),
         )
     )
 

@@ -27,7 +27,10 @@ class Arm:
     def __post_init__(self) -> None:
         check_types(self)
         require(
-            bool(self.name) and all(c.isalnum() or c in "_." for c in self.name), self, "name", "letters, digits, _ and ."
+            bool(self.name) and all(c.isalnum() or c in "_." for c in self.name),
+            self,
+            "name",
+            "letters, digits, _ and .",
         )
 
 
@@ -89,7 +92,12 @@ class StudyConfig:
         check_types(self)
         names = [arm.name for arm in self.arms]
         require(bool(names) and len(set(names)) == len(names), self, "arms", "one arm or more, each with its own name")
-        require(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), self, "seeds", "one seed or more, no two alike")
+        require(
+            bool(self.seeds) and len(set(self.seeds)) == len(self.seeds),
+            self,
+            "seeds",
+            "one seed or more, no two alike",
+        )
         require_positive(self, "workers", "vocab_size")
         codec = self.codec.rvq
         require(
@@ -105,7 +113,9 @@ class StudyConfig:
         steps = self.evaluation.curve_steps
         every = self.training.checkpoint_every
         require(
-            all(0 < step <= self.training.steps and (step % every == 0 or step == self.training.steps) for step in steps),
+            all(
+                0 < step <= self.training.steps and (step % every == 0 or step == self.training.steps) for step in steps
+            ),
             self,
             "evaluation",
             f"curve_steps that are multiples of checkpoint_every = {every} up to {self.training.steps}",

@@ -11,11 +11,11 @@ from data_pipelines.speech_codes.codes import Codes
 from qomni_jax.config.talker import TalkerConfig
 from qomni_jax.config.training import TalkerTrainingConfig
 from qomni_jax.sequence.tokenizer import TextTokenizer
-from qomni_jax.talker.batch import BatchShape, Utterance, make_batch, row_length
+from qomni_jax.talker.batch import BatchShape, Utterance, make_batch, pack, stream_length
 from qomni_jax.talker.interleaver import Interleaver
 from qomni_jax.talker.prompt import encode_prompt, rate_bucket
 
-_ROUND_TO = 8
+_ROUND_TO = 16
 
 
 class Joined:
@@ -70,15 +70,15 @@ class TalkerData:
     def __post_init__(self) -> None:
         records = Joined([self.codes.split(split) for split in self.splits])
         self.utterances = [to_utterance(record, self.tokenizer) for record in records]  # codes are small
-        frames = np.array([len(utterance.codes) for utterance in self.utterances])
-        boundaries = [b for b in self.training.bucket_frames if b < frames.max()]
-        boundaries.append(int(frames.max()))
-        self.batches = BucketedBatches(frames, self.training.batch_size, boundaries, self.training.seed)
-        rows = np.array([row_length(self.interleaver, len(u.text), len(u.codes)) for u in self.utterances])
-        self.lengths = {}
-        for boundary in boundaries:
-            longest = int(rows[frames <= boundary].max(initial=1))
-            self.lengths[boundary] = -(-longest // _ROUND_TO) * _ROUND_TO
+        sizes = np.array([stream_length(self.interleaver, len(u.text), len(u.codes)) for u in self.utterances])
+        length = max(self.training.row_length, -(-int(sizes.max()) // _ROUND_TO) * _ROUND_TO)
+        # Drawn by number, not by length in this scheme's stream: every scheme sees the same utterances in a step.
+        batch_size, seed = self.training.batch_size, self.training.seed
+        frames = np.array([len(u.codes) for u in self.utterances])
+        self.batches = BucketedBatches(frames, batch_size, [int(frames.max())], seed, pool_batches=1)
+        rows = max(len(pack(sizes[self.batches[step][0]], length)) for step in range(self.training.steps))
+        residual_frames = self.training.residual_frames * batch_size
+        self.shape = BatchShape(rows, length, self.talker.num_codebooks, self.talker.codebook_size, residual_frames)
 
     def loader(self, start_step: int) -> Any:
         """An endless iterator over batches from optimiser step `start_step` on."""
@@ -92,10 +92,12 @@ class TalkerData:
             item._replace(prompt=np.array([no_voice, item.prompt[1]])) if hide else item
             for item, hide in zip(items, unknown, strict=True)
         ]
-        shape = BatchShape(
-            self.lengths[pad_length],
-            self.talker.num_codebooks,
-            self.talker.codebook_size,
-            self.training.residual_frames * self.training.batch_size,
-        )
-        return make_batch(items, self.interleaver, shape, rng, frame_dropout=self.training.frame_dropout)
+        return make_batch(items, self.interleaver, self.shape, rng, frame_dropout=self.training.frame_dropout)
+
+
+def word_of_token(record: dict[str, Any], tokenizer: TextTokenizer) -> list[int]:
+    """The word (its index in the text) of each text token but end-of-text, `[T - 1]`."""
+    text = record["text"]
+    _, starts = tokenizer.encode_with_offsets(text)
+    word_starts = [0] + [index + 1 for index, letter in enumerate(text) if letter == " "]
+    return [int(word) for word in np.searchsorted(word_starts, starts[:-1], side="right") - 1]

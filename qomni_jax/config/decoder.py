@@ -82,7 +82,10 @@ class FeedForwardConfig:
         if self.num_experts:
             require_positive(self, "expert_dim")
             require(
-                1 <= self.top_k <= self.num_experts, self, "top_k", f"a whole number in 1..{self.num_experts} (num_experts)"
+                1 <= self.top_k <= self.num_experts,
+                self,
+                "top_k",
+                f"a whole number in 1..{self.num_experts} (num_experts)",
             )
 
 

@@ -2,21 +2,11 @@
 
 import dataclasses
 
-from qomni_jax.config.decoder import AttentionConfig, DecoderConfig, FeedForwardConfig
+from qomni_jax.config.decoder import DecoderConfig
 from qomni_jax.config.validation import check_types, require, require_one_of, require_positive
 
 SCHEMES = ("aria", "dual_track", "fixed_rate")
 ARIA_PATHS = ("tight", "random_lead", "bursts", "text_first", "word_times")
-
-
-def _residual_decoder() -> DecoderConfig:
-    return DecoderConfig(
-        model_dim=160,
-        periods=2,
-        pattern=("attention",),
-        attention=AttentionConfig(num_heads=4, num_kv_heads=2, head_dim=40, rotary_fraction=1.0, gated=False),
-        feed_forward=FeedForwardConfig(hidden_dim=320, num_experts=0),
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +17,11 @@ class TalkerConfig:
     `max_positions` bounds the stream (prompt, text and frames together) of one utterance in generation.
     """
 
-    text_vocab_size: int = 512
+    decoder: DecoderConfig
+    residual: DecoderConfig
+    text_vocab_size: int = 384
     num_codebooks: int = 4
     codebook_size: int = 256
-    decoder: DecoderConfig = DecoderConfig()
-    residual: DecoderConfig = dataclasses.field(default_factory=_residual_decoder)
     max_positions: int = 384
 
     def __post_init__(self) -> None:

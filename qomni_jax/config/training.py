@@ -33,7 +33,7 @@ class TalkerTrainingConfig:
 
     Attributes:
       steps, batch_size: optimiser steps and utterances a step.
-      bucket_frames: boundaries of the length buckets, in codec frames.
+      row_length: stream steps of one packed row, raised to the longest utterance where that is longer.
       frame_dropout: input frames hidden from the model: a row's share is drawn from 0..2 * frame_dropout.
       voice_dropout: share of rows whose voice token is replaced by the unknown voice.
       residual_frames: frames an utterance on which the residual module is trained in a step.
@@ -44,7 +44,7 @@ class TalkerTrainingConfig:
 
     steps: int = 1500
     batch_size: int = 24
-    bucket_frames: tuple[int, ...] = (24, 48, 96, 192)
+    row_length: int = 128
     frame_dropout: float = 0.4
     voice_dropout: float = 0.05
     residual_frames: int = 10
@@ -57,13 +57,7 @@ class TalkerTrainingConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        require_positive(self, "steps", "batch_size", "residual_frames", "log_every", "checkpoint_every")
-        require(
-            len(self.bucket_frames) > 0 and list(self.bucket_frames) == sorted(set(self.bucket_frames)),
-            self,
-            "bucket_frames",
-            "increasing numbers of frames",
-        )
+        require_positive(self, "steps", "batch_size", "row_length", "residual_frames", "log_every", "checkpoint_every")
         require(0 <= self.frame_dropout <= 0.5, self, "frame_dropout", "a number in 0..0.5")
         require(0 <= self.voice_dropout <= 1, self, "voice_dropout", "a number in 0..1")
         for field in ("residual_weight", "router_aux_weight"):

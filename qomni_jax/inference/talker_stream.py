@@ -9,7 +9,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
-from qomni_jax.config.validation import check_types, require, require_positive
+from qomni_jax.config.validation import check_types, require
 from qomni_jax.layers.decoder import Cache, empty_cache
 from qomni_jax.ops.sampling import sample
 from qomni_jax.talker.interleaver import StreamState
@@ -33,18 +33,6 @@ class SamplingConfig:
         require(self.top_k >= 0, self, "top_k", "0 (all classes) or more")
 
 
-@dataclasses.dataclass(frozen=True)
-class GenerationConfig:
-    """Bounds of one utterance: `max_frames` ends speech that does not end itself; both in stream steps of 80 ms."""
-
-    max_frames: int = 256
-    max_text: int = 64
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        require_positive(self, "max_frames", "max_text")
-
-
 class Event(NamedTuple):
     """What one step did, `[B]`: `kind` is NOTHING, TEXT, FRAME, END or STARVED (text is wanted and none has come).
 
@@ -57,7 +45,7 @@ class Event(NamedTuple):
 
 
 class StreamCarry(NamedTuple):
-    """Everything that one stream carries from step to step; `pending` is the input of the next step."""
+    """Everything that a batch of streams carries from step to step."""
 
     cache: Cache
     position: Array  # [] steps in the cache
@@ -65,6 +53,7 @@ class StreamCarry(NamedTuple):
     logits: Array  # [B, K + 2] for the next decision
     hidden: Array  # [B, D]
     done: Array  # [B]
+    limit: Array  # [B] frames after which a row is stopped
     keys: Array  # [B] PRNG keys
 
 
@@ -85,16 +74,19 @@ class TalkerStreamer:
         self.step = jax.jit(self._step, donate_argnums=1)
         self.generate = jax.jit(self._generate, static_argnums=4)
 
-    def _prefill(self, params: Any, prompt: Array, rate: Array, keys: Array) -> StreamCarry:
-        """Reads the Talker prompt: `prompt [B, P]` token ids, `rate [B]` estimated frames per text token, `keys [B]`."""
+    def _prefill(self, params: Any, prompt: Array, rate: Array, limit: Array, keys: Array) -> StreamCarry:
+        """Reads the Talker prompt: `prompt [B, P]` token ids, `rate [B]` estimated frames per text token, `limit [B]`
+        frames at which speech that does not end itself is stopped, `keys [B]` PRNG keys."""
         batch, steps = prompt.shape
         codes = jnp.zeros((batch, steps, self.config.num_codebooks), jnp.int32)
         inputs = StreamInput(prompt, codes, jnp.zeros((batch, steps), jnp.int32))
         cache = empty_cache(self.config.decoder, batch, self.config.max_positions)
-        logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, jnp.ones((batch, steps)), cache, 0)
+        positions = jnp.broadcast_to(jnp.arange(steps), (batch, steps))
+        ones = jnp.ones((batch, steps))
+        logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, positions, ones, cache, 0)
         zeros, false = jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool)
         state = StreamState(zeros, zeros, zeros, zeros, false, rate.astype(jnp.float32))
-        return StreamCarry(cache, jnp.asarray(steps), state, logits[:, -1], hidden[:, -1], false, keys)
+        return StreamCarry(cache, jnp.asarray(steps), state, logits[:, -1], hidden[:, -1], false, limit, keys)
 
     def _step(self, params: Any, carry: StreamCarry, text: Array, arrived: Array) -> tuple[StreamCarry, Event]:
         """Decides what comes next in each row and feeds it: `text [B, N]` ids, `arrived [B]` how many have come."""
@@ -131,8 +123,10 @@ class TalkerStreamer:
         index = jnp.minimum(state.text, text.shape[1] - 1)
         token = jnp.where(takes_text, jnp.take_along_axis(text, index[:, None], axis=1)[:, 0], -1)
         inputs = StreamInput(token[:, None], codes[:, None], is_frame[:, None].astype(jnp.int32))
+        ones = jnp.ones((token.shape[0], 1))
+        positions = jnp.broadcast_to(carry.position, ones.shape)
         logits, hidden, cache, _ = self.model.apply(
-            {"params": params}, inputs, jnp.ones_like(token)[:, None], carry.cache, carry.position
+            {"params": params}, inputs, positions, ones, carry.cache, carry.position
         )
         new_state = StreamState(
             text=state.text + takes_text,
@@ -143,8 +137,9 @@ class TalkerStreamer:
             rate=state.rate,
         )
         kind = jnp.select([starved, is_end, is_frame, takes_text], [STARVED, END, FRAME, TEXT], NOTHING)
+        done = carry.done | is_end | (new_state.frames >= carry.limit)
         moved = StreamCarry(
-            cache, carry.position + 1, new_state, logits[:, 0], hidden[:, 0], carry.done | is_end, carry.keys
+            cache, carry.position + 1, new_state, logits[:, 0], hidden[:, 0], done, carry.limit, carry.keys
         )
         held = jnp.any(starved)
         carry = jax.tree.map(lambda old, new: jnp.where(held, old, new), carry, moved)

@@ -25,6 +25,7 @@ class Attention(nn.Module):
     """Causal self-attention: `x [B, T, D]`, `positions [B, T]` -> `[B, T, D]` and the cache with these tokens in it.
 
     With a cache, tokens must come in order, all rows in step: `start` is how many came before (the slot they go to).
+    With `segment_ids [B, T]` (and no cache) a token sees its own segment alone.
     """
 
     config: AttentionConfig
@@ -33,7 +34,12 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, positions: Array, cache: AttentionCache | None = None, start: Array | int = 0
+        self,
+        x: Array,
+        positions: Array,
+        cache: AttentionCache | None = None,
+        start: Array | int = 0,
+        segment_ids: Array | None = None,
     ) -> tuple[Array, AttentionCache | None]:
         c = self.config
         batch, steps = x.shape[:2]
@@ -52,7 +58,7 @@ class Attention(nn.Module):
             cache = AttentionCache(k, v)
             slots = jnp.arange(k.shape[1])
             kv_positions = jnp.broadcast_to(jnp.where(slots < start + steps, slots, -1), (batch, k.shape[1]))
-        o = grouped_query_attention(q, k, v, positions, kv_positions).reshape(batch, steps, -1)
+        o = grouped_query_attention(q, k, v, positions, kv_positions, segment_ids).reshape(batch, steps, -1)
         if c.gated:
             o = o * jax.nn.sigmoid(projection(c.num_heads * c.head_dim, "gate_proj")(x))
         return projection(self.model_dim, "o_proj")(o), cache

@@ -21,6 +21,9 @@ from qomni_jax.ops.norms import rms_norm
 Cache = tuple[Any, ...]  # per run of equal layers: a layer's cache with leading axes [periods, run length]
 
 
+_Context = tuple[Array, Array, Any, Array | None]  # positions, mask, start, segment_ids
+
+
 class RouterStats(NamedTuple):
     """Sums over tokens, per layer: `[layers, E], [layers, E], [layers]` (see `ops.moe.Routing`)."""
 
@@ -36,15 +39,15 @@ class _Layer(nn.Module):
     config: DecoderConfig
 
     @nn.compact
-    def __call__(self, x: Array, cache: Any, context: tuple[Array, Array, Any]) -> tuple[Array, tuple[Any, Any]]:
+    def __call__(self, x: Array, cache: Any, context: _Context) -> tuple[Array, tuple[Any, Any]]:
         c = self.config
-        positions, mask, start = context
+        positions, mask, start, segment_ids = context
         normed = rms_norm(x, self.param("input_norm", nn.initializers.zeros, (c.model_dim,)), c.norm_eps)
         if self.kind == "gdn":
-            mixed, new_cache = GatedDeltaNet(c.gdn, c.model_dim, c.norm_eps, name="linear_attn")(normed, cache)
+            mixed, new_cache = GatedDeltaNet(c.gdn, c.model_dim, c.norm_eps, name="linear_attn")(normed, cache, segment_ids)
         else:
             attention = Attention(c.attention, c.model_dim, c.norm_eps, name="self_attn")
-            mixed, new_cache = attention(normed, positions, cache, start)
+            mixed, new_cache = attention(normed, positions, cache, start, segment_ids)
         x = x + mixed
         normed = rms_norm(x, self.param("post_norm", nn.initializers.zeros, (c.model_dim,)), c.norm_eps)
         fed, stats = FeedForward(c.feed_forward, name="feed_forward")(normed, mask)
@@ -57,7 +60,7 @@ class _Period(nn.Module):
     config: DecoderConfig
 
     @nn.compact
-    def __call__(self, x: Array, caches: Cache, context: tuple[Array, Array, Any]) -> tuple[Array, tuple[Cache, Any]]:
+    def __call__(self, x: Array, caches: Cache, context: _Context) -> tuple[Array, tuple[Cache, Any]]:
         new_caches, stats = [], []
         for index, (kind, length) in enumerate(_runs(self.config)):
             run = _scanned(_Layer, length, self.config.unroll)(kind, self.config, name=f"{kind}_{index}")
@@ -75,18 +78,25 @@ class Decoder(nn.Module):
       positions: `[B, T]` for the rotary embedding, and the order that attention sees.
       mask: `[B, T]`, 1 where a token counts in router statistics (padding must stand at the end of a row).
       cache: from `empty_cache` or an earlier call, or None; with it, `start` tokens came before these in every row.
+      segment_ids: `[B, T]` for rows packed with several sequences (without a cache): none sees another.
     """
 
     config: DecoderConfig
 
     @nn.compact
     def __call__(
-        self, x: Array, positions: Array, mask: Array, cache: Cache | None = None, start: Array | int = 0
+        self,
+        x: Array,
+        positions: Array,
+        mask: Array,
+        cache: Cache | None = None,
+        start: Array | int = 0,
+        segment_ids: Array | None = None,
     ) -> tuple[Array, Cache | None, RouterStats]:
         c = self.config
         periods = _scanned(_Period, c.periods, c.unroll)(c, name="periods")
         caches = cache if cache is not None else (None,) * len(_runs(c))
-        x, (new_cache, stats) = periods(x, caches, (positions, mask, start))
+        x, (new_cache, stats) = periods(x, caches, (positions, mask, start, segment_ids))
         x = rms_norm(x, self.param("norm", nn.initializers.zeros, (c.model_dim,)), c.norm_eps)
         stats = jax.tree.map(lambda s: s.reshape(s.shape[0] * s.shape[1], *s.shape[2:]), stats)
         return x, (None if cache is None else new_cache), RouterStats(*stats)

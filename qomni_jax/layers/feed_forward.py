@@ -33,7 +33,9 @@ class MixtureOfExperts(nn.Module):
         dim = x.shape[-1]
         tokens = x.reshape(-1, dim)
         routing = route(projection(c.num_experts, "gate")(tokens), c.top_k, mask.reshape(-1))
-        init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=-2, out_axis=-1, batch_axis=0)
+        init = nn.initializers.variance_scaling(
+            1.0, "fan_in", "truncated_normal", in_axis=-2, out_axis=-1, batch_axis=0
+        )
         gate_up = self.param("experts_gate_up_proj", init, (c.num_experts, dim, 2 * c.expert_dim))
         down = self.param("experts_down_proj", init, (c.num_experts, c.expert_dim, dim))
         routed = expert_mlp(

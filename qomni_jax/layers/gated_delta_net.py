@@ -22,14 +22,19 @@ class GatedDeltaNetCache(NamedTuple):
 
 
 class GatedDeltaNet(nn.Module):
-    """Token mixer of constant state: `x [B, T, D] -> [B, T, D]` and the cache for the tokens that follow."""
+    """Token mixer of constant state: `x [B, T, D] -> [B, T, D]` and the cache for the tokens that follow.
+
+    With `segment_ids [B, T]`, conv and state are reset where they change.
+    """
 
     config: GatedDeltaNetConfig
     model_dim: int
     norm_eps: float = 1e-6
 
     @nn.compact
-    def __call__(self, x: Array, cache: GatedDeltaNetCache | None = None) -> tuple[Array, GatedDeltaNetCache]:
+    def __call__(
+        self, x: Array, cache: GatedDeltaNetCache | None = None, segment_ids: Array | None = None
+    ) -> tuple[Array, GatedDeltaNetCache]:
         c = self.config
         batch, steps = x.shape[:2]
         key_dim, value_dim = c.num_key_heads * c.head_key_dim, c.num_value_heads * c.head_value_dim
@@ -43,12 +48,14 @@ class GatedDeltaNet(nn.Module):
 
         conv_weight = self.param("conv1d", _conv_init, (c.conv_width, qkv.shape[-1]))
         cache = cache or empty_gdn_cache(c, batch, x.dtype)
-        qkv, conv = causal_depthwise_conv(qkv, conv_weight, cache.conv)
+        qkv, conv = causal_depthwise_conv(qkv, conv_weight, cache.conv, segment_ids)
         q, k, v = jnp.split(jax.nn.silu(qkv), [key_dim, 2 * key_dim], axis=-1)
         q = l2_normalize(q.reshape(batch, steps, c.num_key_heads, c.head_key_dim))
         k = l2_normalize(k.reshape(batch, steps, c.num_key_heads, c.head_key_dim))
         v = v.reshape(batch, steps, c.num_value_heads, c.head_value_dim)
-        o, state = gated_delta_rule(q, k, v, g, beta, cache.state, backend=c.backend, chunk_size=c.chunk_size)  # type: ignore[arg-type]
+        o, state = gated_delta_rule(
+            q, k, v, g, beta, cache.state, segment_ids, backend=c.backend, chunk_size=c.chunk_size
+        )
         norm = self.param("norm", nn.initializers.ones, (c.head_value_dim,))
         o = gated_rms_norm(o, z.reshape(o.shape), norm, self.norm_eps)
         out = projection(self.model_dim, "out_proj")(o.reshape(batch, steps, value_dim))

@@ -4,14 +4,23 @@ from jax import Array
 import jax.numpy as jnp
 
 
-def causal_depthwise_conv(x: Array, weight: Array, state: Array) -> tuple[Array, Array]:
+def causal_depthwise_conv(
+    x: Array, weight: Array, state: Array, segment_ids: Array | None = None
+) -> tuple[Array, Array]:
     """Depthwise convolution over time that sees the past alone.
 
     `x [B, T, C]`, `weight [W, C]` (tap W-1 multiplies the current step), `state [B, W-1, C]`: the inputs just before
-    `x`, zeros at a start. Returns `(y [B, T, C], state)`, the state ready for the next call. No bias, no activation.
+    `x`, zeros at a start. With `segment_ids [B, T]` a step sees its own segment alone (the state belongs to the first).
+    Returns `(y [B, T, C], state)`, the state ready for the next call. No bias, no activation.
     """
     width = weight.shape[0]
     padded = jnp.concatenate([state.astype(x.dtype), x], axis=1)
     steps = x.shape[1]
-    y = sum(padded[:, tap : tap + steps] * weight[tap] for tap in range(width))
+    y = x * weight[-1]
+    for tap in range(width - 1):
+        tapped = padded[:, tap : tap + steps] * weight[tap]
+        if segment_ids is not None:
+            past = jnp.pad(segment_ids, ((0, 0), (width - 1 - tap, 0)), mode="edge")[:, :steps]
+            tapped = jnp.where((past == segment_ids)[..., None], tapped, 0.0)
+        y = y + tapped
     return y, padded[:, padded.shape[1] - (width - 1) :]

@@ -44,7 +44,9 @@ class TextTokenizer:
         try:
             return cls(Tokenizer.from_file(os.fspath(path)))
         except Exception as error:
-            raise ValueError(f"tokenizer {os.fspath(path)}: accepted is a tokenizer.json of this project ({error})") from None
+            raise ValueError(
+                f"tokenizer {os.fspath(path)}: accepted is a tokenizer.json of this project ({error})"
+            ) from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a `tokenizer.json`, whole or not at all."""
@@ -78,5 +80,3 @@ class TextTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, special tokens left out."""
         return self._tokenizer.decode([int(i) for i in ids]).strip()
-
-

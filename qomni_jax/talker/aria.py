@@ -73,7 +73,9 @@ class Aria:
             steps = np.arange(num_text + num_frames) < num_text
         else:
             if text_times is None:
-                raise ValueError("aria_paths = word_times: the item has no word times; accepted are items that have them")
+                raise ValueError(
+                    "aria_paths = word_times: the item has no word times; accepted are items that have them"
+                )
             steps = word_time_path(text_times, num_frames, c.min_lead)
         return single_stream(steps, num_frames)
 

@@ -1,4 +1,4 @@
-"""Utterances as rows of stream steps, padded: what one training step reads. Plain numpy, made in loader workers."""
+"""Utterances as stream steps, packed into rows: what one training step reads. Plain numpy, made in loader workers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,18 +21,34 @@ class Utterance(NamedTuple):
 
 
 class BatchShape(NamedTuple):
-    """The fixed sizes of a batch: row length P, codebooks Q, classes of codebook 0, residual frames in all (M)."""
+    """The fixed sizes of a batch: rows R of P stream steps, codebooks Q, codes a codebook, residual frames in all M."""
 
+    rows: int
     length: int
     num_codebooks: int
     codebook_size: int
     residual_frames: int
 
 
-def row_length(interleaver: Interleaver, num_text: int, num_frames: int) -> int:
-    """Stream steps of an item's row with its prompt; the same for every path of a scheme."""
+def stream_length(interleaver: Interleaver, num_text: int, num_frames: int) -> int:
+    """Stream steps of an item with its prompt; the same for every path of a scheme."""
     times = np.linspace(0, num_frames, num_text)
     return PROMPT_LENGTH - 1 + interleaver.layout(num_text, num_frames, np.random.default_rng(0), times).target.size
+
+
+def pack(sizes: Sequence[int], length: int) -> list[list[int]]:
+    """First-fit decreasing: items of `sizes` in rows of `length`, as lists of item numbers. Needs `max(sizes) <= length`."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for item in np.argsort(sizes, kind="stable")[::-1]:
+        size = int(sizes[item])
+        row = next((r for r, free in enumerate(room) if free >= size), len(rows))
+        if row == len(rows):
+            rows.append([])
+            room.append(length)
+        rows[row].append(int(item))
+        room[row] -= size
+    return rows
 
 
 def make_batch(
@@ -43,43 +59,51 @@ def make_batch(
     *,
     frame_dropout: float,
 ) -> dict[str, np.ndarray]:
-    """Lays out `items` as rows.
+    """Lays out `items` as stream steps and packs them into rows.
 
-    Returns int32 `text [B, P]` (-1 none), `codes [B, P, Q]`, `frame [B, P]` (0 none, 1 frame, 2 hidden frame),
-    `target [B, P]` (class of the first head, -1 no loss), float32 `mask [B, P]`, and for M frames drawn from the batch:
-    `residual_step [M]` (flat index b * P + p of the step that predicts the frame), `residual_codes [M, Q]`,
+    Returns int32 `text [R, P]` (-1 none), `codes [R, P, Q]`, `frame [R, P]` (0 none, 1 frame, 2 hidden frame),
+    `target [R, P]` (class of the first head, -1 no loss), `position [R, P]` (from 0 in each item), `segment [R, P]`
+    (an item's number in its row; padding has one of its own), float32 `mask [R, P]`, and for M frames drawn from the
+    batch: `residual_step [M]` (flat index r * P + p of the step that predicts the frame), `residual_codes [M, Q]`,
     `residual_weight [M]`.
 
-    Raises ValueError for a row longer than `shape.length`.
+    Raises ValueError when the items do not fit.
     """
-    batch, length = len(items), shape.length
-    text = np.full((batch, length), -1, np.int32)
-    codes = np.zeros((batch, length, shape.num_codebooks), np.int32)
-    frame = np.zeros((batch, length), np.int32)
-    target = np.full((batch, length), -1, np.int32)
-    mask = np.zeros((batch, length), np.float32)
+    grid = (shape.rows, shape.length)
+    text, target = np.full(grid, -1, np.int32), np.full(grid, -1, np.int32)
+    frame, position = np.zeros(grid, np.int32), np.zeros(grid, np.int32)
+    codes = np.zeros((*grid, shape.num_codebooks), np.int32)
+    segment = np.full(grid, len(items), np.int32)
+    mask = np.zeros(grid, np.float32)
+    layouts = [interleaver.layout(len(item.text), len(item.codes), rng, item.text_times) for item in items]
+    prompt = PROMPT_LENGTH - 1  # steps before the layout's first, which is the prompt's last
+    sizes = [prompt + layout.target.size for layout in layouts]
+    rows = pack(sizes, shape.length) if max(sizes) <= shape.length else []
+    if not 0 < len(rows) <= shape.rows:
+        raise ValueError(
+            f"{len(items)} utterances of up to {max(sizes)} stream steps do not fit a batch: accepted is what fits "
+            f"{shape.rows} rows of {shape.length}"
+        )
     steps_of_frames, frames = [], []
-    for row, item in enumerate(items):
-        layout = interleaver.layout(len(item.text), len(item.codes), rng, item.text_times)
-        first = PROMPT_LENGTH - 1
-        size = first + layout.target.size
-        if size > length:
-            raise ValueError(f"a row of {size} stream steps: accepted is {length} or fewer in this bucket")
-        mask[row, :size] = 1.0
-        text[row, :PROMPT_LENGTH] = item.prompt
-        has_text, has_frame = layout.text >= 0, layout.frame >= 0
-        text[row, first:size][has_text] = item.text[layout.text[has_text]]
-        codes[row, first:size][has_frame] = item.codes[layout.frame[has_frame]]
-        hidden = rng.random(layout.frame.size) < rng.uniform(0.0, 2 * frame_dropout)
-        frame[row, first:size] = np.where(has_frame, 1 + hidden, 0)
-        speaks = layout.target >= 0
-        classes = np.full(layout.target.size, -1, np.int32)
-        classes[speaks] = item.codes[layout.target[speaks], 0]
-        classes[layout.target == TEXT] = shape.codebook_size
-        classes[layout.target == END_OF_SPEECH] = shape.codebook_size + 1
-        target[row, first:size] = classes
-        steps_of_frames.append(row * length + first + np.flatnonzero(speaks))
-        frames.append(item.codes[layout.target[speaks]])
+    for row, members in enumerate(rows):
+        start = 0
+        for number, member in enumerate(members):
+            item, layout, size = items[member], layouts[member], sizes[member]
+            everything, stream = slice(start, start + size), slice(start + prompt, start + size)
+            mask[row, everything], segment[row, everything] = 1.0, number
+            position[row, everything] = np.arange(size)
+            text[row, start : start + PROMPT_LENGTH] = item.prompt
+            has_text, has_frame, speaks = layout.text >= 0, layout.frame >= 0, layout.target >= 0
+            text[row, stream][has_text] = item.text[layout.text[has_text]]
+            codes[row, stream][has_frame] = item.codes[layout.frame[has_frame]]
+            hidden = rng.random(layout.frame.size) < rng.uniform(0.0, 2 * frame_dropout)
+            frame[row, stream] = np.where(has_frame, 1 + hidden, 0)
+            target[row, stream][speaks] = item.codes[layout.target[speaks], 0]
+            target[row, stream][layout.target == TEXT] = shape.codebook_size
+            target[row, stream][layout.target == END_OF_SPEECH] = shape.codebook_size + 1
+            steps_of_frames.append(row * shape.length + start + prompt + np.flatnonzero(speaks))
+            frames.append(item.codes[layout.target[speaks]])
+            start += size
 
     all_steps, all_frames = np.concatenate(steps_of_frames), np.concatenate(frames)
     drawn = rng.permutation(all_steps.size)[: shape.residual_frames]
@@ -89,6 +113,8 @@ def make_batch(
         "codes": codes,
         "frame": frame,
         "target": target,
+        "position": position,
+        "segment": segment,
         "mask": mask,
         "residual_step": np.pad(all_steps[drawn], (0, missing)).astype(np.int32),
         "residual_codes": np.pad(all_frames[drawn], ((0, missing), (0, 0))).astype(np.int32),

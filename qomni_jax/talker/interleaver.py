@@ -78,4 +78,6 @@ def single_stream(steps: np.ndarray, num_frames: int) -> Layout:
     frame = np.where(steps, NONE, frame_index)
     target = np.append(np.where(steps, TEXT, frame_index), END_OF_SPEECH)
     start = [NONE]
-    return Layout(np.append(start, text).astype(np.int32), np.append(start, frame).astype(np.int32), target.astype(np.int32))
+    return Layout(
+        np.append(start, text).astype(np.int32), np.append(start, frame).astype(np.int32), target.astype(np.int32)
+    )

@@ -47,16 +47,20 @@ class Talker(nn.Module):
         )
 
     def __call__(
-        self, inputs: StreamInput, mask: Array, cache: Cache | None = None, start: Array | int = 0
+        self,
+        inputs: StreamInput,
+        positions: Array,
+        mask: Array,
+        cache: Cache | None = None,
+        start: Array | int = 0,
+        segment_ids: Array | None = None,
     ) -> tuple[Array, Array, Cache | None, RouterStats]:
         """Runs the backbone over stream steps.
 
-        `inputs` as `StreamInput`, `mask [B, T]` (1 for real steps). With a cache, `start` steps came before. Returns
+        `inputs` as `StreamInput`; the rest as in `layers.decoder.Decoder`. Returns
         first-codebook logits `[B, T, K + 2]` float32, hidden states `[B, T, D]`, the cache and router statistics.
         """
-        batch, steps = inputs.text.shape
-        positions = jnp.broadcast_to(start + jnp.arange(steps), (batch, steps))
-        hidden, cache, stats = self.backbone(self.embed(inputs), positions, mask, cache, start)
+        hidden, cache, stats = self.backbone(self.embed(inputs), positions, mask, cache, start, segment_ids)
         return self.codec_head(hidden).astype(jnp.float32), hidden, cache, stats
 
     def embed(self, inputs: StreamInput) -> Array:
@@ -76,7 +80,9 @@ class Talker(nn.Module):
 
         The residual decoder reads `[hidden, code 0, .., code Q-2]`; the output at code q predicts code q + 1.
         """
-        embedded = jnp.stack([self.code_embedding[q][codes[:, q]] for q in range(self.config.num_codebooks - 1)], axis=1)
+        embedded = jnp.stack(
+            [self.code_embedding[q][codes[:, q]] for q in range(self.config.num_codebooks - 1)], axis=1
+        )
         x = jnp.concatenate([hidden[:, None], embedded], axis=1)
         positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         out, _, _ = self.residual_decoder(x, positions, jnp.ones(x.shape[:2]))

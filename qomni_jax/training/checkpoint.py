@@ -48,7 +48,9 @@ class Checkpoints:
             restored = self._manager.restore(step, args=ocp.args.StandardRestore(_as_dict(like)))
         except (ValueError, KeyError, FileNotFoundError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"checkpoint {step} in {self.directory} does not hold what is asked for: {reason}") from None
+            raise ValueError(
+                f"checkpoint {step} in {self.directory} does not hold what is asked for: {reason}"
+            ) from None
         return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(restored))
 
     def close(self) -> None:

@@ -26,12 +26,14 @@ def train(
     checkpoint_every: int,
     name: str = "train",
     report: Callable[[str], None] = print,
+    after_checkpoint: Callable[[int, State], None] | None = None,
 ) -> State:
     """Runs `step_fn` until `steps` steps are taken, from the newest checkpoint if there is one.
 
     `loader(start)` yields the batches from step `start` on and must give the same batch for the same step each time:
     then a run that is killed and started again ends with the same parameters as one that was not. Metrics go to
     `metrics.jsonl` and TensorBoard in the checkpoints' directory, with `cpu_seconds` and `seconds` of training so far.
+    `after_checkpoint(step, state)` is called after each checkpoint; its time does not count as training.
 
     Raises FloatingPointError naming the step when the loss is no longer finite; the last checkpoint stays.
     """
@@ -59,7 +61,12 @@ def train(
                 writer.write(step, values)
                 report(progress.line(step, loss=values["loss"]))
             if step % checkpoint_every == 0 or step == steps:
+                paused = time.monotonic(), time.process_time()
                 checkpoints.save(step, state)
+                if after_checkpoint:
+                    after_checkpoint(step, state)
+                wall += time.monotonic() - paused[0]
+                cpu += time.process_time() - paused[1]
     finally:
         writer.close()
         close = getattr(batches, "close", None)

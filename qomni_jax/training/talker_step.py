@@ -25,23 +25,26 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-def init_talker_state(config: TalkerConfig, training: TalkerTrainingConfig, codebooks: Array | None = None) -> TrainState:
+def init_talker_state(
+    config: TalkerConfig, training: TalkerTrainingConfig, codebooks: Array | None = None
+) -> TrainState:
     """Fresh parameters. `codebooks [Q, K, E]` of the codec, when given, seed the code embeddings by one random projection
     of E to the model's width, so that like codes start with like embeddings."""
     key, projection_key = jax.random.split(jax.random.key(training.seed))
-    step = jnp.zeros((1, 1), jnp.int32)
-    inputs = StreamInput(step, jnp.zeros((1, 1, config.num_codebooks), jnp.int32), step)
+    zeros = jnp.zeros((1, 1), jnp.int32)
+    inputs = StreamInput(zeros, jnp.zeros((1, 1, config.num_codebooks), jnp.int32), zeros)
     model = Talker(config)
 
     def everything(module: Talker, inputs: StreamInput) -> None:
-        _, hidden, _, _ = module(inputs, jnp.ones((1, 1)))
+        _, hidden, _, _ = module(inputs, zeros, jnp.ones((1, 1)))
         if config.num_codebooks > 1:
             module.residual_logits(hidden[:, 0], inputs.codes[:, 0])
 
     params = jax.jit(lambda key: model.init(key, inputs, method=everything))(key)["params"]
     if codebooks is not None:
         projected = codebooks @ jax.random.normal(projection_key, (codebooks.shape[-1], config.decoder.model_dim))
-        projected = projected / jnp.sqrt(jnp.mean(jnp.sum(projected**2, axis=-1), axis=1))[:, None, None]
+        summed = jnp.sum(jnp.mean(jnp.sum(projected**2, axis=-1), axis=1))
+        projected = projected / jnp.sqrt(summed)  # a frame's sum of embeddings has length 1, each codebook its own share
         params = {**params, "code_embedding": projected}
     optimizer = make_optimizer(training.optimizer, training.steps)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
@@ -71,7 +74,9 @@ def talker_loss(
 ) -> tuple[Array, dict[str, Array]]:
     """Cross-entropy of the first head, plus weighted losses of the residual codebooks and of the routers' balance."""
     inputs = StreamInput(batch["text"], batch["codes"], batch["frame"])
-    logits, hidden, _, stats = model.apply({"params": params}, inputs, batch["mask"])
+    logits, hidden, _, stats = model.apply(
+        {"params": params}, inputs, batch["position"], batch["mask"], segment_ids=batch["segment"]
+    )
     counts = (batch["target"] >= 0).astype(jnp.float32)
     first = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch["target"], 0))
     first = jnp.sum(first * counts) / jnp.maximum(jnp.sum(counts), 1.0)

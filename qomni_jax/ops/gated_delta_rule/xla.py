@@ -2,7 +2,7 @@
 
 With G the running sum of g in a chunk and D_ij = exp(G_i - G_j) for j <= i, let L be the strictly lower part of
 (beta K K^T) * D. Then V_new = (I + L)^-1 (beta V - (beta K e^G) S), O = (Q e^G) S + ((Q K^T) * D) V_new and
-S <- e^(G_last) S + (K e^(G_last - G))^T V_new.
+S <- e^(G_last) S + (K e^(G_last - G))^T V_new. Where segments change, D, e^G and e^(G_last - G) are cut to zero.
 """
 
 import jax
@@ -12,7 +12,15 @@ import numpy as np
 
 
 def gated_delta_rule_chunked(
-    q: Array, k: Array, v: Array, g: Array, beta: Array, initial_state: Array, *, chunk_size: int
+    q: Array,
+    k: Array,
+    v: Array,
+    g: Array,
+    beta: Array,
+    initial_state: Array,
+    segment_ids: Array,
+    *,
+    chunk_size: int,
 ) -> tuple[Array, Array]:
     """Shapes as in `api.gated_delta_rule`, all float32. Raises ValueError unless `chunk_size` is a power of two."""
     if chunk_size < 1 or chunk_size & (chunk_size - 1):
@@ -36,15 +44,19 @@ def gated_delta_rule_chunked(
     g = split(g, key_heads, group)
     beta = split(beta, key_heads, group)
 
+    segments = jnp.pad(segment_ids, ((0, 0), (0, padding)), mode="edge").reshape(batch, chunks, chunk)
+    segments = jnp.moveaxis(segments, 1, 0)[:, :, None, None]  # [N, B, 1, 1, C]
+    before = jnp.concatenate([segments[:1, ..., :1], segments[:-1, ..., -1:]])  # the segment that the state belongs to
     lower = np.tril(np.ones((chunk, chunk), bool))
+    visible = lower & (segments[..., :, None] == segments[..., None, :])
     cumulative = jnp.cumsum(g, axis=-1)
     difference = cumulative[..., :, None] - cumulative[..., None, :]
-    decay = jnp.where(lower, jnp.exp(jnp.where(lower, difference, 0.0)), 0.0)
+    decay = jnp.where(visible, jnp.exp(jnp.where(lower, difference, 0.0)), 0.0)
     weighted = beta[..., None] * decay * jnp.einsum("nbhcd,nbhed->nbhce", k, k)[:, :, :, None]
     inverse = unit_lower_inverse(jnp.where(np.tril(lower, -1), weighted, 0.0))
     scores = decay * jnp.einsum("nbhcd,nbhed->nbhce", q, k)[:, :, :, None]
-    from_start = jnp.exp(cumulative)
-    to_end = jnp.exp(cumulative[..., -1:] - cumulative)
+    from_start = jnp.where(segments == before, jnp.exp(cumulative), 0.0)
+    to_end = jnp.where(segments == segments[..., -1:], jnp.exp(cumulative[..., -1:] - cumulative), 0.0)
     values = jnp.einsum("nbhgce,nbhgev->nbhgcv", inverse, beta[..., None] * v)
     reads = jnp.einsum("nbhgce,nbhge,nbhed->nbhgcd", inverse, beta * from_start, k)
 

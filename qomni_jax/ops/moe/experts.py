@@ -27,7 +27,9 @@ def _reference(x: Array, experts: Array, weights: Array, gate_up: Array, down: A
     del block_size
     hidden = jnp.einsum("nd,edf->enf", x, gate_up)
     outputs = jnp.einsum("enf,efd->end", _swiglu(hidden), down)
-    share = jnp.sum(jax.nn.one_hot(experts, gate_up.shape[0], dtype=x.dtype) * weights[..., None].astype(x.dtype), axis=1)
+    share = jnp.sum(
+        jax.nn.one_hot(experts, gate_up.shape[0], dtype=x.dtype) * weights[..., None].astype(x.dtype), axis=1
+    )
     return jnp.einsum("end,ne->nd", outputs, share)
 
 

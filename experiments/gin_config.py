@@ -1,0 +1,73 @@
+"""gin flags for every experiment: the configuration dataclasses by name, and one clear error for a wrong binding."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gin
+
+from data_pipelines.speech_corpus import presets
+from data_pipelines.speech_corpus.config import CorpusConfig, SplitConfig
+from experiments.study.config import Arm, EvaluationConfig, StudyConfig
+from qomni_jax.config.codec import CodecConfig, CodecTrainingConfig, LogMelConfig, RVQConfig, VocoderConfig
+from qomni_jax.config.decoder import AttentionConfig, DecoderConfig, FeedForwardConfig, GatedDeltaNetConfig
+from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
+from qomni_jax import sizes
+from qomni_jax.config.training import OptimizerConfig, TalkerTrainingConfig
+
+_CONFIGURABLES = (
+    Arm,
+    AttentionConfig,
+    CodecConfig,
+    CodecTrainingConfig,
+    CorpusConfig,
+    DecoderConfig,
+    EvaluationConfig,
+    FeedForwardConfig,
+    GatedDeltaNetConfig,
+    InterleaverConfig,
+    LogMelConfig,
+    OptimizerConfig,
+    RVQConfig,
+    SplitConfig,
+    StudyConfig,
+    TalkerConfig,
+    TalkerTrainingConfig,
+    VocoderConfig,
+    presets.demo_corpus,
+    presets.multilingual_corpus,
+    presets.quick_corpus,
+    sizes.talker_small,
+    sizes.talker_tiny,
+)
+for _configurable in _CONFIGURABLES:
+    gin.external_configurable(_configurable, module=None)
+
+
+class ConfigError(ValueError):
+    """A gin file or binding that is not accepted."""
+
+
+def load_study(gin_files: Sequence[str], bindings: Sequence[str]) -> tuple[StudyConfig, str]:
+    """The study that gin files and bindings describe, and the operative configuration as gin text.
+
+    Raises ConfigError with one line that names the file, name or value and what is accepted.
+    """
+    if not gin_files:
+        raise ConfigError("--gin_file is missing: accepted is one gin file or more, such as experiments/configs/aria_demo.gin")
+    gin.clear_config()
+    try:
+        gin.parse_config_files_and_bindings(list(gin_files), list(bindings), print_includes_and_imports=False)
+        study = _study()
+    except (ValueError, TypeError, OSError, SyntaxError, RuntimeError) as error:
+        raise ConfigError(_one_line(error)) from None
+    return study, gin.operative_config_str()
+
+
+def _study() -> StudyConfig:
+    configured: Any = gin.get_configurable("StudyConfig")
+    return configured()
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,33 @@
+"""The workdir of a study: whose it is, and what it keeps compiled."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.study.config import StudyConfig
+from qomni_jax.training.checkpoint import bind_config
+
+# Fields that may change between two sittings: they change which runs there are, not what a run does.
+_FREE = ("arms", "seeds", "workers", "title", "max_clean_wer", "max_resynthesis_wer", "min_stoi")
+
+
+def bind_workdir(workdir: Path, study: StudyConfig) -> None:
+    """Makes the workdir this study's, or checks that it is.
+
+    Raises ConfigMismatchError naming the first field that differs, and OSError when the directory cannot be written.
+    """
+    fields: dict[str, Any] = {key: value for key, value in dataclasses.asdict(study).items() if key not in _FREE}
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        bind_config(workdir, fields)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise OSError(f"--workdir={workdir}: accepted is a directory that can be written ({error.strerror})") from None
+
+
+def use_compilation_cache(workdir: Path) -> None:
+    """Compiled programs are kept in the workdir: arms and seeds with the same shapes share them."""
+    jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -1,0 +1,165 @@
+"""Speech from text with a trained Talker: whole batches at once, or one live stream fed as text comes."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qomni_jax.inference import talker_stream
+from qomni_jax.inference.talker_stream import SamplingConfig, TalkerStreamer, streamer
+from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeechRequest:
+    """What to say: prompt ids `[2]`, text ids `[T]` (end-of-text last), the expected frames per text token, and the
+    `key` that the row's random draws are made from."""
+
+    prompt: np.ndarray
+    text: np.ndarray
+    rate: float
+    key: int = 0
+
+    @property
+    def limit(self) -> int:
+        """Frames at which speech that does not end itself is stopped: two and a half times what is expected."""
+        return int(2.5 * self.rate * len(self.text)) + 25
+
+
+@dataclasses.dataclass(frozen=True)
+class Spoken:
+    """What was said: `codes [S, Q]`, one character a stream step in `steps` ('t' text, 's' frame, 'b' both), and
+    whether the Talker ended by itself."""
+
+    codes: np.ndarray
+    steps: str
+    ended: bool
+
+
+class Speaker:
+    """A trained Talker under one scheme, ready to speak.
+
+    Raises ValueError from `speak` and `open` for a request longer than the Talker's `max_positions` allow.
+    """
+
+    def __init__(
+        self,
+        config: TalkerConfig,
+        interleaver: InterleaverConfig,
+        params: Any,
+        sampling: SamplingConfig,
+        end_of_text: int,
+        *,
+        max_text: int,
+    ):
+        self.params, self.sampling, self.max_text = params, sampling, max_text
+        self.config = config
+        self.streamer: TalkerStreamer = streamer(config, interleaver, sampling, end_of_text)
+
+    def speak(self, requests: Sequence[SpeechRequest], batch_size: int) -> list[Spoken]:
+        """Says all requests, in batches of like length of exactly `batch_size` rows (one compilation)."""
+        for request in requests:
+            self._check(request)
+        order = np.argsort([len(r.text) * r.rate for r in requests], kind="stable")
+        spoken: list[Spoken | None] = [None] * len(requests)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            rows = [requests[i] for i in np.resize(chosen, batch_size)]
+            carry = self._start(rows)
+            text = np.stack([np.pad(r.text, (0, self.max_text - len(r.text)), constant_values=-1) for r in rows])
+            lengths = np.array([len(r.text) for r in rows], np.int32)
+            events = self.streamer.generate(self.params, carry, jnp.asarray(text), lengths, self._max_steps)
+            kinds, codes, rides = (np.asarray(x) for x in events)
+            for row, index in enumerate(chosen):
+                spoken[index] = _spoken(kinds[:, row], codes[:, row], rides[:, row])
+        return [one for one in spoken if one is not None]
+
+    def open(self, prompt: np.ndarray, rate: float, *, max_frames: int, key: int = 0) -> "SpeechStream":
+        """A live stream of one utterance whose text is still coming."""
+        return SpeechStream(self, prompt, rate, max_frames, key)
+
+    @property
+    def _max_steps(self) -> int:
+        return self.config.max_positions - 2
+
+    def _check(self, request: SpeechRequest) -> None:
+        steps = len(request.text) + request.limit
+        if len(request.text) > self.max_text or steps > self._max_steps:
+            raise ValueError(
+                f"text of {len(request.text)} tokens: accepted are at most {self.max_text} tokens and, with the speech "
+                f"they may need ({request.limit} frames), {self._max_steps} stream steps"
+            )
+
+    def _start(self, rows: Sequence[SpeechRequest]) -> talker_stream.StreamCarry:
+        prompt = jnp.asarray(np.stack([r.prompt for r in rows]))
+        rate = jnp.asarray([r.rate for r in rows], jnp.float32)
+        limit = jnp.asarray([r.limit for r in rows], jnp.int32)
+        return self.streamer.prefill(self.params, prompt, rate, limit, self._keys([r.key for r in rows]))
+
+    def _keys(self, keys: Sequence[int]) -> jax.Array:
+        root = jax.random.key(self.sampling.seed)
+        return jax.vmap(lambda key: jax.random.fold_in(root, key))(jnp.asarray(keys, jnp.uint32))
+
+
+class SpeechStream:
+    """One utterance, live: `push` text as it comes, take `frames` as they can be said.
+
+    However the text is cut into pushes, the frames are those that `Speaker.speak` gives for the whole text.
+    """
+
+    def __init__(self, speaker: Speaker, prompt: np.ndarray, rate: float, max_frames: int, key: int):
+        self._speaker = speaker
+        self._text = np.full((1, speaker.max_text), -1, np.int32)
+        self._arrived = 0
+        self.steps = ""
+        self.ended = False
+        self.finished = False
+        self._carry = speaker.streamer.prefill(
+            speaker.params,
+            jnp.asarray(prompt)[None],
+            jnp.asarray([rate], jnp.float32),
+            jnp.asarray([max_frames], jnp.int32),
+            speaker._keys([key]),
+        )
+        self._steps_left = speaker._max_steps
+
+    def push(self, text: Sequence[int] | np.ndarray) -> None:
+        """Adds text ids. The last id of an utterance is end-of-text; without it speech does not end.
+
+        Raises ValueError when the text gets longer than the speaker's `max_text`.
+        """
+        total = self._arrived + len(text)
+        if total > self._text.shape[1]:
+            raise ValueError(f"text of {total} tokens: accepted are at most {self._text.shape[1]}")
+        self._text[0, self._arrived : total] = text
+        self._arrived = total
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Yields frames `[Q]` until more text is needed or the utterance is over (`finished`)."""
+        while not self.finished:
+            streamer = self._speaker.streamer
+            arrived = np.array([self._arrived], np.int32)
+            self._carry, event = streamer.step(self._speaker.params, self._carry, jnp.asarray(self._text), arrived)
+            kind = int(event.kind[0])
+            if kind == talker_stream.STARVED:
+                return
+            self._steps_left -= 1
+            self.steps += _letter(kind, bool(event.with_text[0]))
+            self.ended = kind == talker_stream.END
+            self.finished = bool(self._carry.done[0]) or self._steps_left == 0
+            if kind == talker_stream.FRAME:
+                yield np.asarray(event.codes[0])
+
+
+def _spoken(kinds: np.ndarray, codes: np.ndarray, rides: np.ndarray) -> Spoken:
+    steps = "".join(_letter(int(kind), bool(ride)) for kind, ride in zip(kinds, rides, strict=True))
+    return Spoken(codes[kinds == talker_stream.FRAME], steps, bool(np.any(kinds == talker_stream.END)))
+
+
+def _letter(kind: int, with_text: bool) -> str:
+    if kind == talker_stream.FRAME:
+        return "b" if with_text else "s"
+    return "t" if kind == talker_stream.TEXT else ""

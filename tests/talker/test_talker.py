@@ -1,0 +1,206 @@
+"""The Talker: packed rows, causality, residual codes, and speech that does not depend on how it is asked for."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qomni_jax.config.talker import InterleaverConfig
+from qomni_jax.inference.speech import Speaker, SpeechRequest
+from qomni_jax.inference.talker_stream import SamplingConfig
+from qomni_jax.sizes import talker_small, talker_tiny
+from qomni_jax.talker.batch import BatchShape, Utterance, make_batch, pack, stream_length
+from qomni_jax.talker.schemes import make_interleaver
+from qomni_jax.talker.talker import StreamInput, Talker
+from qomni_jax.training.talker_step import init_talker_state, make_talker_step, talker_loss
+from qomni_jax.config.training import TalkerTrainingConfig
+
+CONFIG = talker_tiny()
+END = 0
+SCHEMES = [
+    InterleaverConfig(),
+    InterleaverConfig(scheme="dual_track", text_delay=1),
+    InterleaverConfig(scheme="fixed_rate", text_block=2, speech_block=5),
+]
+
+
+def utterances(count: int, seed: int = 0) -> list[Utterance]:
+    rng = np.random.default_rng(seed)
+    items = []
+    for _ in range(count):
+        text = np.append(rng.integers(5, 300, rng.integers(1, 6)), END).astype(np.int32)
+        codes = rng.integers(0, 32, (int(rng.integers(3, 20)), 3)).astype(np.int32)
+        items.append(Utterance(np.array([1, 2], np.int32), text, codes))
+    return items
+
+
+def batch_of(items, config: InterleaverConfig, rows: int, length: int = 48, dropout: float = 0.0):
+    shape = BatchShape(rows, length, 3, 32, 4 * len(items))
+    return make_batch(items, make_interleaver(config), shape, np.random.default_rng(0), frame_dropout=dropout)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Random parameters of a tiny Talker whose logits are spread, so that argmax is not a matter of rounding."""
+    fresh = init_talker_state(CONFIG, TalkerTrainingConfig(steps=10)).params
+    return {**fresh, "codec_head": jax.tree.map(lambda x: 4 * x, fresh["codec_head"])}
+
+
+def test_packing_keeps_every_item_once_within_the_rows():
+    sizes = [30, 5, 12, 40, 9, 22, 3]
+    rows = pack(sizes, 42)
+    assert sorted(item for row in rows for item in row) == list(range(7))
+    assert all(sum(sizes[item] for item in row) <= 42 for row in rows)
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize("config", SCHEMES, ids=lambda c: c.scheme)
+def test_packed_rows_give_the_logits_of_each_item_alone(params, config):
+    items = utterances(5)
+    packed = batch_of(items, config, rows=3)
+    apply = jax.jit(lambda b: run(params, b)[0])
+    logits = apply(packed)
+    seen = 0
+    for item in items:
+        alone = batch_of([item], config, rows=1)
+        size = int(alone["mask"].sum())
+        expected = apply(alone)[0, :size]
+        places = [
+            (row, int(start))
+            for row in range(3)
+            for start in np.flatnonzero((packed["position"][row] == 0) & (packed["mask"][row] > 0))
+            if np.array_equal(packed["target"][row, start : start + size], alone["target"][0, :size])
+        ]
+        assert len(places) == 1
+        row, start = places[0]
+        np.testing.assert_allclose(logits[row, start : start + size], expected, atol=2e-4)
+        seen += size
+    assert seen == int(packed["mask"].sum())
+
+
+def run(params, batch):
+    inputs = StreamInput(jnp.asarray(batch["text"]), jnp.asarray(batch["codes"]), jnp.asarray(batch["frame"]))
+    return Talker(CONFIG).apply(
+        {"params": params}, inputs, batch["position"], batch["mask"], segment_ids=jnp.asarray(batch["segment"])
+    )
+
+
+def test_the_future_does_not_change_the_past(params):
+    batch = batch_of(utterances(1), SCHEMES[0], rows=1)
+    logits = run(params, batch)[0]
+    changed = dict(batch, codes=batch["codes"].copy(), text=batch["text"].copy())
+    changed["codes"][0, 12:] += 1
+    changed["text"][0, 12:] = 7
+    np.testing.assert_allclose(run(params, changed)[0][0, :12], logits[0, :12], atol=1e-6)
+
+
+def test_hidden_frames_are_not_seen(params):
+    batch = batch_of(utterances(1), SCHEMES[0], rows=1)
+    batch["frame"] = np.where(batch["frame"] == 1, 2, 0).astype(np.int32)
+    other = dict(batch, codes=(batch["codes"] + 5) % 32)
+    np.testing.assert_array_equal(run(params, batch)[0], run(params, other)[0])
+
+
+def test_residual_codes_follow_the_teacher_forced_logits(params):
+    hidden = jax.random.normal(jax.random.key(0), (6, 32))
+    code0 = jnp.arange(6)
+    keys = jax.random.split(jax.random.key(1), 6)
+    model = Talker(CONFIG)
+    codes = model.apply(
+        {"params": params}, hidden, code0, keys, temperature=0.0, top_k=0, method=Talker.residual_codes
+    )
+    logits = model.apply({"params": params}, hidden, codes, method=Talker.residual_logits)
+    np.testing.assert_array_equal(codes[:, 1:], jnp.argmax(logits, -1))
+    np.testing.assert_array_equal(codes[:, 0], code0)
+
+
+def test_scanned_and_unrolled_layers_give_the_same_numbers(params):
+    batch = batch_of(utterances(3), SCHEMES[0], rows=2)
+    inputs = StreamInput(jnp.asarray(batch["text"]), jnp.asarray(batch["codes"]), jnp.asarray(batch["frame"]))
+    decoder = dataclasses.replace(CONFIG.decoder, unroll=True)
+    unrolled = Talker(dataclasses.replace(CONFIG, decoder=decoder))
+    logits = unrolled.apply(
+        {"params": params}, inputs, batch["position"], batch["mask"], segment_ids=jnp.asarray(batch["segment"])
+    )[0]
+    np.testing.assert_allclose(logits, run(params, batch)[0], atol=1e-5)
+
+
+def speaker(params, config: InterleaverConfig, temperature: float = 0.0) -> Speaker:
+    return Speaker(CONFIG, config, params, SamplingConfig(temperature, 8), END, max_text=12)
+
+
+def requests() -> list[SpeechRequest]:
+    return [SpeechRequest(u.prompt, u.text, 2.0, key) for key, u in enumerate(utterances(5, seed=3))]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("config", SCHEMES, ids=lambda c: c.scheme)
+def test_streamed_speech_equals_speech_at_once(params, config, temperature):
+    """However the text is cut into arrivals, and in whatever batch: the same frames, in the same order of the stream."""
+    voice = speaker(params, config, temperature)
+    whole = voice.speak(requests(), batch_size=5)
+    assert any(len(said.codes) for said in whole)
+    for request, said in zip(requests()[:3], whole, strict=False):
+        for cut in (1, 3, 100):
+            stream = voice.open(request.prompt, request.rate, max_frames=request.limit, key=request.key)
+            frames = []
+            for start in range(0, len(request.text), cut):
+                stream.push(request.text[start : start + cut])
+                frames += list(stream.frames())
+            assert stream.finished
+            assert stream.steps == said.steps
+            assert stream.ended == said.ended
+            np.testing.assert_array_equal(np.array(frames).reshape(-1, 3), said.codes)
+
+
+@pytest.mark.parametrize("config", SCHEMES, ids=lambda c: c.scheme)
+def test_all_text_is_read_before_speech_may_end_and_runaways_are_stopped(params, config):
+    for request, said in zip(requests(), speaker(params, config).speak(requests(), batch_size=2), strict=True):
+        if said.ended:
+            assert sum(step in "tb" for step in said.steps) == len(request.text)
+        else:
+            assert len(said.codes) == request.limit
+
+
+def test_text_beyond_the_limits_is_refused(params):
+    voice = speaker(params, SCHEMES[0])
+    long = SpeechRequest(np.array([1, 2], np.int32), np.full(13, 9, np.int32), 1.0)
+    with pytest.raises(ValueError, match="13 tokens"):
+        voice.speak([long], batch_size=1)
+    stream = voice.open(long.prompt, 1.0, max_frames=10)
+    with pytest.raises(ValueError, match="13 tokens"):
+        stream.push(long.text)
+
+
+@pytest.mark.parametrize("config", SCHEMES, ids=lambda c: c.scheme)
+def test_a_few_steps_learn_the_batch(config):
+    training = TalkerTrainingConfig(steps=40)
+    state = init_talker_state(CONFIG, training)
+    batch = batch_of(utterances(4), config, rows=3)
+    step = make_talker_step(CONFIG, training)
+    state, first = step(state, batch)
+    for _ in range(39):
+        state, last = step(state, batch)
+    assert float(last["loss"]) < 0.6 * float(first["loss"])
+    assert float(last["router_max_load"]) <= 1.0
+
+
+def test_gradients_reach_every_parameter(params):
+    batch = batch_of(utterances(6), SCHEMES[1], rows=4, dropout=0.5)
+    grads = jax.grad(lambda p: talker_loss(Talker(CONFIG), p, batch, TalkerTrainingConfig())[0])(params)
+    silent = [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(grads) if not jnp.any(g)]
+    assert silent == []
+
+
+def test_an_utterance_that_does_not_fit_is_named():
+    item = utterances(1)[0]
+    size = stream_length(make_interleaver(SCHEMES[0]), len(item.text), len(item.codes))
+    with pytest.raises(ValueError, match=f"up to {size} stream steps"):
+        batch_of([item], SCHEMES[0], rows=1, length=size - 1)
+
+
+def test_the_small_talker_has_the_size_it_says():
+    state = jax.eval_shape(lambda: init_talker_state(talker_small(), TalkerTrainingConfig()))
+    assert 2e6 < sum(leaf.size for leaf in jax.tree.leaves(state.params)) < 1e7
