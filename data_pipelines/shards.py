@@ -142,6 +142,13 @@ class Staging:
                 return entry
         return None
 
+    def noted(self, shard: Shard) -> dict[str, Any]:
+        """As `finished`, of a shard that is. Raises ValueError when its files were changed behind the build's back."""
+        entry = self.finished(shard)
+        if entry is None:
+            raise ValueError(f"{self.path / shard.file_name} was changed while it waited: build the dataset again")
+        return entry
+
     def missing(self, shards: Iterable[Shard]) -> list[Shard]:
         """The shards that have to be written, or written again because their file has changed."""
         entries = {shard: self.finished(shard) for shard in shards}
@@ -156,7 +163,7 @@ class Staging:
 
         Raises ValueError if the disk is full.
         """
-        entries = {shard: self.finished(shard) for shard in shards}
+        entries = {shard: self.noted(shard) for shard in shards}
         lengths: dict[str, dict[str, list[int]]] = {}
         for shard, entry in entries.items():
             for name, values in entry["lengths"].items():

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import IO, Any
 
 
 def run_tasks(
@@ -43,9 +43,10 @@ def run_tasks(
             process.kill()
         for process in processes:
             process.wait()
-            process.stdout.close()
+            tasks_in, answers_out = _pipes(process)
+            answers_out.close()
             with contextlib.suppress(OSError):
-                process.stdin.close()
+                tasks_in.close()
 
 
 def serve_tasks(start: Callable[[dict[str, Any]], Callable[[dict[str, Any]], None]]) -> None:
@@ -96,17 +97,25 @@ def _start(module: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
+def _pipes(process: subprocess.Popen) -> tuple[IO[str], IO[str]]:
+    """The standard input and output of a process of `_start`."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return process.stdin, process.stdout
+
+
 def _feed(
     process: subprocess.Popen, setup: dict[str, Any], waiting: queue.SimpleQueue, done: queue.SimpleQueue
 ) -> None:
     index = -1
+    tasks_in, answers_out = _pipes(process)
     try:
-        process.stdin.write(json.dumps(setup) + "\n")
+        tasks_in.write(json.dumps(setup) + "\n")
         while True:
             index, task = waiting.get_nowait()
-            process.stdin.write(json.dumps(task) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
+            tasks_in.write(json.dumps(task) + "\n")
+            tasks_in.flush()
+            answer = answers_out.readline()
             if not answer:
                 raise BrokenPipeError
             message = json.loads(answer).get("error")

@@ -23,13 +23,17 @@ import platform
 import subprocess
 import sys
 import time
+from typing import NoReturn
 
 from absl import app, flags
 
 from experiments.files import write_atomically
+from experiments.study.config import Arm, StudyConfig
 
 _GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "gin files that describe the study, in order.")
-_GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "gin bindings on top, such as 'StudyConfig.seeds = (0, 1)'.")
+_GIN_BINDINGS = flags.DEFINE_multi_string(
+    "gin_bindings", [], "gin bindings on top, such as 'StudyConfig.seeds = (0, 1)'."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the study lives; an unfinished one in it is continued.")
 _ARM = flags.DEFINE_string("arm", None, "train and judge this arm alone, its materials being there already.")
 _SEED = flags.DEFINE_integer("seed", 0, "the seed, with --arm.")
@@ -40,10 +44,11 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "espeakng-load
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         _fail(f"argument {argv[1]!r}: accepted are flags alone (--help lists them)")
-    if not _WORKDIR.value:
+    workdir = _WORKDIR.value
+    if not workdir:
         _fail("--workdir is missing: accepted is a directory for the study, such as out/demo")
     try:
-        run(Path(_WORKDIR.value), _GIN_FILE.value, _GIN_BINDINGS.value, _ARM.value, _SEED.value)
+        run(Path(workdir), _GIN_FILE.value, _GIN_BINDINGS.value, _ARM.value, _SEED.value)
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(" ".join(str(error).split()))
 
@@ -93,7 +98,7 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str], arm: s
     _report(f"report: {workdir / 'report.html'} ({seconds['all'] / 60:.1f} minutes)")
 
 
-def _run_arm(study, arm, seed: int, workdir: Path) -> None:
+def _run_arm(study: StudyConfig, arm: Arm, seed: int, workdir: Path) -> None:
     from experiments.study.materials import open_materials
     from experiments.study.talker_run import TalkerRun
 
@@ -101,7 +106,9 @@ def _run_arm(study, arm, seed: int, workdir: Path) -> None:
         TalkerRun(study, arm, seed, open_materials(workdir), workdir, _report).run()
 
 
-def _run_processes(runs, workers: int, workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]) -> None:
+def _run_processes(
+    runs: Sequence[tuple[Arm, int]], workers: int, workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]
+) -> None:
     """Every run in a process of its own, `workers` at a time, each with its share of the cores."""
     threads = max(1, (os.cpu_count() or 1) // workers)
     environment = {**os.environ, "NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
@@ -146,7 +153,7 @@ def _report(line: str) -> None:
     print(line, flush=True)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     print(f"aria_ablation: {message}", file=sys.stderr)
     sys.exit(1)
 

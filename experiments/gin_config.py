@@ -8,10 +8,10 @@ import gin
 from data_pipelines.speech_corpus import presets
 from data_pipelines.speech_corpus.config import CorpusConfig, SplitConfig
 from experiments.study.config import Arm, EvaluationConfig, StudyConfig
+from qomni_jax import sizes
 from qomni_jax.config.codec import CodecConfig, CodecTrainingConfig, LogMelConfig, RVQConfig, VocoderConfig
 from qomni_jax.config.decoder import AttentionConfig, DecoderConfig, FeedForwardConfig, GatedDeltaNetConfig
 from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
-from qomni_jax import sizes
 from qomni_jax.config.training import OptimizerConfig, TalkerTrainingConfig
 
 _CONFIGURABLES = (
@@ -53,7 +53,9 @@ def load_study(gin_files: Sequence[str], bindings: Sequence[str]) -> tuple[Study
     Raises ConfigError with one line that names the file, name or value and what is accepted.
     """
     if not gin_files:
-        raise ConfigError("--gin_file is missing: accepted is one gin file or more, such as experiments/configs/aria_demo.gin")
+        raise ConfigError(
+            "--gin_file is missing: accepted is one gin file or more, such as experiments/configs/aria_demo.gin"
+        )
     gin.clear_config()
     try:
         gin.parse_config_files_and_bindings(list(gin_files), list(bindings), print_includes_and_imports=False)

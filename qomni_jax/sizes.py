@@ -15,9 +15,7 @@ def talker_tiny(text_vocab_size: int = 320) -> TalkerConfig:
             model_dim=32,
             periods=2,
             pattern=("gdn", "attention"),
-            gdn=GatedDeltaNetConfig(
-                num_key_heads=1, num_value_heads=2, head_key_dim=8, head_value_dim=8, chunk_size=8
-            ),
+            gdn=GatedDeltaNetConfig(num_key_heads=1, num_value_heads=2, head_key_dim=8, head_value_dim=8, chunk_size=8),
             attention=attention,
             feed_forward=FeedForwardConfig(hidden_dim=32, num_experts=4, top_k=2, expert_dim=16, block_size=8),
         ),
@@ -36,7 +34,11 @@ def talker_small(text_vocab_size: int = 384) -> TalkerConfig:
     each, 4 codebooks of 256. The Talker of the CPU study."""
     return TalkerConfig(
         text_vocab_size=text_vocab_size,
-        decoder=DecoderConfig(unroll=True),
+        decoder=DecoderConfig(
+            gdn=GatedDeltaNetConfig(num_key_heads=4, num_value_heads=4, head_key_dim=40, head_value_dim=40),
+            attention=AttentionConfig(rotary_fraction=1.0),
+            unroll=True,
+        ),
         residual=DecoderConfig(
             pattern=("attention",),
             attention=AttentionConfig(rotary_fraction=1.0, gated=False),

@@ -119,13 +119,14 @@ def write_codes(
 def _encode_shard(source: Sequence, shard: Shard, encode: Encode, batch_size: int) -> Iterator[tuple[bytes, dict]]:
     examples = [source[index] for index in range(shard.start, shard.stop)]
     order = sorted(range(len(examples)), key=lambda index: len(examples[index]["audio"]))
-    codes: list[np.ndarray | None] = [None] * len(examples)
+    codes: dict[int, np.ndarray] = {}
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         audios = [examples[index]["audio"] for index in batch]
         for index, array in zip(batch, _checked(encode(audios), len(batch)), strict=True):
             codes[index] = array
-    for example, array in zip(examples, codes, strict=True):
+    for index, example in enumerate(examples):
+        array = codes[index]
         record = {**{name: example[name] for name in _KEPT}, "codes": array}
         measures = {"num_chars": len(example["text"]), "num_frames": len(array), "num_codebooks": array.shape[1]}
         yield encode_example(codes_features(), record), measures

@@ -69,7 +69,7 @@ class SpeechCorpus(dataset_builder.FileReaderBuilder):
     def _download_and_prepare(self, dl_manager, download_config) -> None:
         # Called by tfds with `data_path` set to a temporary directory that it renames afterwards.
         staging, shards = Staging(self.directory, self._fingerprint), self._shards()
-        sizes = {shard: staging.finished(shard)["bytes"] for shard in shards}
+        sizes = {shard: staging.noted(shard)["bytes"] for shard in shards}
         staging.publish(shards, pathlib.Path(self.data_path))
         template = naming.ShardedFileTemplate(
             dataset_name=self.name, data_dir=self.data_path, filetype_suffix="array_record"

@@ -138,8 +138,7 @@ class Synthesizer:
         encoded = text.encode()
         if b"\0" in encoded:
             raise ValueError(f"text = {text!r}: accepted is text without NUL characters")
-        self._reload()
-        library = self._library
+        library = self._reload()
         library.espeak_SetVoiceByName(voice.encode())
         library.espeak_SetParameter(_PARAMETER_RATE, int(rate_wpm), 0)
         library.espeak_SetParameter(_PARAMETER_PITCH, int(pitch), 0)
@@ -157,7 +156,7 @@ class Synthesizer:
         words = word_times(text, self._words, self._phonemes, self._rate, native.size)
         return Speech(audio, words, phoneme_times(self._phonemes, self._rate), sample_rate)
 
-    def _reload(self) -> None:
+    def _reload(self) -> ctypes.CDLL:
         # The formant synthesizer keeps its oscillators' phase in static variables that no call resets; a freshly
         # loaded library (0.3 ms) has none, so an utterance never depends on the ones before it.
         if self._library is not None:
@@ -175,6 +174,7 @@ class Synthesizer:
             raise RuntimeError(f"espeak-ng did not start with the data in {data_path}: status {self._rate}")
         library.espeak_SetSynthCallback(self._on_audio)
         library.espeak_ng_SetRandSeed(1)
+        return library
 
     def _collect(self, samples, count: int, events) -> int:
         if samples and count > 0:

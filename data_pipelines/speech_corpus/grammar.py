@@ -44,10 +44,17 @@ class Vocabulary:
 
 
 def _vocabulary(
-    names: str, verbs: str, numbers: str, colours: str, days: str, conjunction: str, **options
+    names: str, verbs: str, numbers: str, colours: str, days: str, conjunction: str, separator: str = " "
 ) -> Vocabulary:
-    lists = (tuple(words.split()) for words in (names, verbs, numbers, colours, days))
-    return Vocabulary(*lists, conjunction, **options)
+    return Vocabulary(
+        tuple(names.split()),
+        tuple(verbs.split()),
+        tuple(numbers.split()),
+        tuple(colours.split()),
+        tuple(days.split()),
+        conjunction,
+        separator,
+    )
 
 
 # Japanese is written in kana with spaces between words, as for young readers: espeak-ng spells out kanji and needs the
@@ -156,7 +163,8 @@ def nato_sentence(rng: np.random.Generator, words: int) -> str:
 
 def grammar_sentence(rng: np.random.Generator, language: str, words: int) -> str:
     """A run of phrases in `language` with `words` words together (in Chinese written without spaces)."""
-    vocabulary, sentence = VOCABULARIES[language], []
+    vocabulary = VOCABULARIES[language]
+    sentence: list[str] = []
     while len(sentence) < words:
         fitting = [phrase for phrase in _PHRASES if len(sentence) + len(phrase) <= words]
         for part in fitting[rng.integers(len(fitting))]:

@@ -12,10 +12,12 @@ _HELD_OUT_VOICES = ("en-us+klatt4", "en-us+klatt")
 
 
 def demo_corpus() -> CorpusConfig:
-    """Five hours of spelling-alphabet English in two voices of one pitch, and five test sets: one like `train`, and four
-    outside its range, being two to three times as long, faster, slower, or in other voices."""
+    """Five hours of spelling-alphabet English in two voices of one pitch, and five test sets: one like `train`, and
+    four outside its range, being two to three times as long, faster, slower, or in other voices."""
 
-    def split(name: str, utterances: int, words: tuple[int, int], rates: tuple[int, int], test: bool = True) -> SplitConfig:
+    def split(
+        name: str, utterances: int, words: tuple[int, int], rates: tuple[int, int], test: bool = True
+    ) -> SplitConfig:
         voices = _HELD_OUT_VOICES if name == "test_voice" else _TRAINED_VOICES
         return SplitConfig(name, utterances, *words, *rates, voices, min_pitch=50, max_pitch=50, held_out=test)
 
@@ -51,7 +53,15 @@ def multilingual_corpus() -> CorpusConfig:
     held_out = ("+klatt4", "+klatt", "+f3", "+m4")
     every = tuple(LANGUAGES)
 
-    def split(name, utterances, words, rates, variants, pitches=(25, 75), test=True) -> SplitConfig:
+    def split(
+        name: str,
+        utterances: int,
+        words: tuple[int, int],
+        rates: tuple[int, int],
+        variants: tuple[str, ...],
+        pitches: tuple[int, int] = (25, 75),
+        test: bool = True,
+    ) -> SplitConfig:
         return SplitConfig(name, utterances, *words, *rates, variants, every, *pitches, held_out=test)
 
     return CorpusConfig(

@@ -9,7 +9,6 @@ import numpy as np
 
 _PAUSES = frozenset({"_", "_:", "_::", "_!", "_|", "_^"})
 _WORD = re.compile(r"\S*[^\W_]")  # from a position up to the last letter or digit before a space
-_SPACE = re.compile(r"\s*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +57,12 @@ def word_times(
             end = at
         run = _WORD.match(text, char_start, next_char)
         words.append((char_start, run.end() if run else next_char, sample / rate, end / rate))
-    char_start, char_end, start_s, end_s = zip(*words, strict=True)
+    char_starts, char_ends, starts_s, ends_s = zip(*words, strict=True)
     return Words(
-        np.array(char_start, np.int32),
-        np.array(char_end, np.int32),
-        np.array(start_s, np.float32),
-        np.array(end_s, np.float32),
+        np.array(char_starts, np.int32),
+        np.array(char_ends, np.int32),
+        np.array(starts_s, np.float32),
+        np.array(ends_s, np.float32),
     )
 
 
@@ -71,7 +70,7 @@ def _increasing(text: str, events: Iterable[tuple[int, int]]) -> list[tuple[int,
     # espeak-ng may repeat a position (Japanese) or point at the space before a word (after a full stop).
     starts: list[tuple[int, int]] = []
     for position, sample in events:
-        char = _SPACE.match(text, position).end()
+        char = next((at for at in range(max(position, 0), len(text)) if not text[at].isspace()), len(text))
         if char < len(text) and (not starts or char > starts[-1][0]):
             starts.append((char, max(sample, starts[-1][1] if starts else 0)))
     return starts
@@ -91,6 +90,7 @@ def _fill_in(text: str, starts: list[tuple[int, int]], phonemes: list[int], samp
         inside = [at for at in phonemes if sample < at < limit]
         for index, start in enumerate(group):
             at = sample + (limit - sample) * sum(characters[:index]) / max(sum(characters), 1)
-            nearest = min(inside, key=lambda phoneme, at=at: abs(phoneme - at), default=round(at))
+            distances = [abs(phoneme - at) for phoneme in inside]
+            nearest = inside[distances.index(min(distances))] if inside else round(at)
             filled.append((start, nearest if index else sample))
     return filled

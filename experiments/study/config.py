@@ -38,8 +38,8 @@ class Arm:
 class EvaluationConfig:
     """How speech is drawn and judged.
 
-    `sets` are judged at the end with every decoding, `curve_sets` (first `curve_sentences` sentences, greedy) at each of
-    `curve_steps`. `players` sentences of each of `player_sets` are kept as audio for the report.
+    `sets` are judged at the end with every decoding, `curve_sets` (first `curve_sentences` sentences, greedy) at each
+    of `curve_steps`. `players` sentences of each of `player_sets` are kept as audio for the report.
     """
 
     sets: tuple[str, ...] = ("short", "long", "fast", "slow")
@@ -67,8 +67,8 @@ class StudyConfig:
     """A whole study. The gates stop it before any Talker is trained when judge or codec are not good enough.
 
     Attributes:
-      max_clean_wer, max_resynthesis_wer, min_stoi: gates on the judge's error on clean recordings, on its error after the
-        codec, and on the codec's intelligibility; fractions, on the short set.
+      max_clean_wer, max_resynthesis_wer, min_stoi: gates on the judge's error on clean recordings, on its error after
+        the codec, and on the codec's intelligibility; fractions, on the short set.
       workers: Talkers trained at the same time, each in a process of its own (1 on an accelerator).
     """
 

@@ -53,7 +53,8 @@ def text_to_voice_lag(
     """For each word said as written: when its voice starts, and how long after its last text token came that is.
 
     `word_of_token [T - 1]` is the word of each text token (end-of-text left out); the time at which a token comes is
-    that of the frames before it in the stream. Returns `(start, lag)` in seconds; a negative lag is speech ahead of text.
+    that of the frames before it in the stream. Returns `(start, lag)` in seconds; a negative lag is speech ahead of
+    its text.
     """
     arrival, frames = [], 0
     for step in steps:

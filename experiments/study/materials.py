@@ -127,7 +127,9 @@ def _measure(config: StudyConfig, corpus: Corpus, codec: Codec, workdir: Path) -
                 if index < kept and version != "griffin_lim":
                     wav = f"wavs/{version}/{judgement.id}.wav"
                     write_wav(workdir / wav, wave, rate)
-                rows.append(judged_item(judgement, seconds=len(wave) / rate, reference_seconds=len(source) / rate, wav=wav))
+                rows.append(
+                    judged_item(judgement, seconds=len(wave) / rate, reference_seconds=len(source) / rate, wav=wav)
+                )
             versions[version][name] = rows
         if name == "short":
             for key, waves in (("decoder", decoded), ("griffin_lim", inverted)):
@@ -169,7 +171,7 @@ def _gate(config: StudyConfig, ceiling: dict[str, Any], report: Report) -> None:
 
 
 def _scored(rows: list[dict[str, Any]]) -> list[Any]:
-    return [_Row(**{field: row[field] for field in ("id", "words", "substitutions", "deletions", "insertions")}) for row in rows]
+    return [_Row(**{field.name: row[field.name] for field in dataclasses.fields(_Row)}) for row in rows]
 
 
 @dataclasses.dataclass(frozen=True)

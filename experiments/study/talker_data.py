@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,6 @@ from qomni_jax.talker.interleaver import Interleaver
 from qomni_jax.talker.prompt import encode_prompt, rate_bucket
 
 _ROUND_TO = 16
-
-
-class Joined:
-    """Several splits one after another, as one source."""
-
-    def __init__(self, splits: Sequence[Sequence[Any]]):
-        self._splits = splits
-        self._ends = np.cumsum([len(split) for split in splits])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, index: int) -> Any:
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        return self._splits[part][index - (self._ends[part] - len(self._splits[part]))]
 
 
 def to_utterance(record: dict[str, Any], tokenizer: TextTokenizer, *, known_voice: bool = True) -> Utterance:
@@ -68,7 +54,7 @@ class TalkerData:
     training: TalkerTrainingConfig
 
     def __post_init__(self) -> None:
-        records = Joined([self.codes.split(split) for split in self.splits])
+        records = itertools.chain.from_iterable(self.codes.split(split) for split in self.splits)
         self.utterances = [to_utterance(record, self.tokenizer) for record in records]  # codes are small
         sizes = np.array([stream_length(self.interleaver, len(u.text), len(u.codes)) for u in self.utterances])
         length = max(self.training.row_length, -(-int(sizes.max()) // _ROUND_TO) * _ROUND_TO)

@@ -106,7 +106,12 @@ class TalkerRun:
         flat = [record for name in sets for record in records[name]]
         judgements = self._judge([(r, s) for r, s in zip(flat, self._speak(state.params, flat, 0.0), strict=True)])[0]
         metrics = [m for m in read_metrics(self._curve.parent) if m["step"] <= step][-1]
-        point: dict[str, Any] = {"step": step, "cpu_seconds": metrics["cpu_seconds"], "loss": metrics["loss"], "wer": {}}
+        point: dict[str, Any] = {
+            "step": step,
+            "cpu_seconds": metrics["cpu_seconds"],
+            "loss": metrics["loss"],
+            "wer": {},
+        }
         start = 0
         for name in sets:
             end = start + len(records[name])

@@ -13,7 +13,7 @@ _MAGNITUDE_FLOOR = 1e-3
 
 def stft_loss(predicted: jax.Array, target: jax.Array) -> jax.Array:
     """Mean over three resolutions of log-magnitude L1 plus spectral convergence, `[B, n]` twice -> scalar."""
-    total = 0.0
+    total = jnp.zeros(())
     for fft_size, window_size, hop_size in RESOLUTIONS:
         ours = magnitude_stft(predicted, fft_size, window_size, hop_size)
         theirs = magnitude_stft(target, fft_size, window_size, hop_size)

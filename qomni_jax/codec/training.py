@@ -64,7 +64,7 @@ def fit(
     optimizer = make_optimizer(training)
     resumed = checkpoints.restore(codec.params, optimizer) if checkpoints else None
     if resumed is None:
-        step, history = 0, []
+        step, history = 0, list[dict[str, float]]()
         params = dict(codec.params, rvq=_initial_rvq(pool, config, training))
         opt_state = optimizer.init(params)
         report(f"codec k-means: {len(pool.features)} frames, {time.monotonic() - started:.0f} s")

@@ -9,7 +9,7 @@ from qomni_jax.config.validation import check_types, require, require_positive
 class OptimizerConfig:
     """AdamW with linear warm-up, cosine decay to `final_scale` of the peak, and clipping by global norm."""
 
-    learning_rate: float = 2.5e-3
+    learning_rate: float = 4e-3
     warmup_steps: int = 100
     final_scale: float = 0.02
     beta1: float = 0.9
@@ -43,13 +43,13 @@ class TalkerTrainingConfig:
     """
 
     steps: int = 1500
-    batch_size: int = 24
+    batch_size: int = 36
     row_length: int = 128
     frame_dropout: float = 0.4
     voice_dropout: float = 0.05
     residual_frames: int = 10
     residual_weight: float = 0.5
-    router_aux_weight: float = 0.001
+    router_aux_weight: float = 0.01
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: int = 0
     log_every: int = 25

@@ -1,4 +1,4 @@
-"""Checks shared by every configuration dataclass: one clear error that names the field, its value and what is accepted."""
+"""Checks shared by every configuration dataclass: one clear error with the field, its value and what is accepted."""
 
 from collections.abc import Collection
 import dataclasses

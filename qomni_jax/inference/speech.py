@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
 from qomni_jax.inference import talker_stream
 from qomni_jax.inference.talker_stream import SamplingConfig, TalkerStreamer, streamer
-from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Speaker:
         spoken: list[Spoken | None] = [None] * len(requests)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            rows = [requests[i] for i in np.resize(chosen, batch_size)]
+            rows = [requests[i] for i in np.resize(chosen, batch_size).tolist()]
             carry = self._start(rows)
             text = np.stack([np.pad(r.text, (0, self.max_text - len(r.text)), constant_values=-1) for r in rows])
             lengths = np.array([len(r.text) for r in rows], np.int32)

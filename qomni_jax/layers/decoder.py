@@ -44,7 +44,9 @@ class _Layer(nn.Module):
         positions, mask, start, segment_ids = context
         normed = rms_norm(x, self.param("input_norm", nn.initializers.zeros, (c.model_dim,)), c.norm_eps)
         if self.kind == "gdn":
-            mixed, new_cache = GatedDeltaNet(c.gdn, c.model_dim, c.norm_eps, name="linear_attn")(normed, cache, segment_ids)
+            mixed, new_cache = GatedDeltaNet(c.gdn, c.model_dim, c.norm_eps, name="linear_attn")(
+                normed, cache, segment_ids
+            )
         else:
             attention = Attention(c.attention, c.model_dim, c.norm_eps, name="self_attn")
             mixed, new_cache = attention(normed, positions, cache, start, segment_ids)

@@ -5,8 +5,8 @@ ahead of its share of the text. The report gives the rule; the paths inside it, 
 inference are this project's.
 """
 
-import jax.numpy as jnp
 from jax import Array
+import jax.numpy as jnp
 import numpy as np
 
 from qomni_jax.config.talker import InterleaverConfig

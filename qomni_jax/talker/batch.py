@@ -37,7 +37,7 @@ def stream_length(interleaver: Interleaver, num_text: int, num_frames: int) -> i
 
 
 def pack(sizes: Sequence[int], length: int) -> list[list[int]]:
-    """First-fit decreasing: items of `sizes` in rows of `length`, as lists of item numbers. Needs `max(sizes) <= length`."""
+    """First-fit decreasing: items of `sizes`, at most `length` each, in rows of `length`, as lists of item numbers."""
     rows: list[list[int]] = []
     room: list[int] = []
     for item in np.argsort(sizes, kind="stable")[::-1]:

@@ -1,7 +1,7 @@
 """Fixed rate: blocks of n text tokens and m frames in one stream (GLM-4-Voice 13:26, CosyVoice 2 5:15).
 
-When the text is over, the remaining frames follow. When speech is over before the text, a TEXT class in place of a frame
-leaves the rest of a block unfilled.
+When the text is over, the remaining frames follow. When speech is over before the text, a TEXT class in place of a
+frame leaves the rest of a block unfilled.
 """
 
 from jax import Array

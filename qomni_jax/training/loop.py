@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 import resource
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -11,8 +11,8 @@ import numpy as np
 from qomni_jax.training.checkpoint import Checkpoints
 from qomni_jax.training.metrics import MetricWriter, Progress, read_metrics
 
-State = Any
-Batch = dict[str, np.ndarray]
+State = TypeVar("State")
+Batch = TypeVar("Batch")
 
 
 def train(

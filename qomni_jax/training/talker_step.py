@@ -28,8 +28,8 @@ class TrainState(NamedTuple):
 def init_talker_state(
     config: TalkerConfig, training: TalkerTrainingConfig, codebooks: Array | None = None
 ) -> TrainState:
-    """Fresh parameters. `codebooks [Q, K, E]` of the codec, when given, seed the code embeddings by one random projection
-    of E to the model's width, so that like codes start with like embeddings."""
+    """Fresh parameters. `codebooks [Q, K, E]` of the codec, when given, seed the code embeddings by one random
+    projection of E to the model's width, so that like codes start with like embeddings."""
     key, projection_key = jax.random.split(jax.random.key(training.seed))
     zeros = jnp.zeros((1, 1), jnp.int32)
     inputs = StreamInput(zeros, jnp.zeros((1, 1, config.num_codebooks), jnp.int32), zeros)
@@ -44,7 +44,8 @@ def init_talker_state(
     if codebooks is not None:
         projected = codebooks @ jax.random.normal(projection_key, (codebooks.shape[-1], config.decoder.model_dim))
         summed = jnp.sum(jnp.mean(jnp.sum(projected**2, axis=-1), axis=1))
-        projected = projected / jnp.sqrt(summed)  # a frame's sum of embeddings has length 1, each codebook its own share
+        # A frame's sum of embeddings gets length 1, and each codebook keeps its own share of it.
+        projected = projected / jnp.sqrt(summed)
         params = {**params, "code_embedding": projected}
     optimizer = make_optimizer(training.optimizer, training.steps)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))

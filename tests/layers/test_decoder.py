@@ -26,7 +26,7 @@ def test_prefill_steps_and_chunk_equal_one_pass(setting):
     whole, _, _ = apply(variables, x, positions, jnp.ones((2, 30)))
     cache = empty_cache(CONFIG, 2, 30)
     outputs = []
-    for start, end in [(0, 11), *((t, t + 1) for t in range(11, 16)), (16, 30)]:
+    for start, end in [(0, 12), *((t, t + 1) for t in range(12, 18)), (18, 30)]:
         part = slice(start, end)
         out, cache, _ = apply(variables, x[:, part], positions[:, part], jnp.ones((2, end - start)), cache, start)
         outputs.append(out)
@@ -38,10 +38,14 @@ def test_packed_equals_separate(setting):
     segments = jnp.array([[0] * 9 + [1] * 14 + [2] * 7] * 2)
     positions = jnp.concatenate([jnp.arange(n) for n in (9, 14, 7)])[None].repeat(2, 0)
     packed, _, _ = apply(variables, x, positions, jnp.ones((2, 30)), None, 0, segments)
-    for start, end in ((0, 9), (9, 23), (23, 30)):
-        part = slice(start, end)
-        alone, _, _ = apply(variables, x[:, part], positions[:, part], jnp.ones((2, end - start)))
-        np.testing.assert_allclose(packed[:, part], alone, atol=5e-5)
+    # Each segment in a row of its own, padded behind to the longest: what comes later is not seen.
+    parts = [slice(0, 9), slice(9, 23), slice(23, 30)]
+    rows = [jnp.pad(x[:, part], ((0, 0), (0, 14 - (part.stop - part.start)), (0, 0))) for part in parts]
+    separate, _, _ = apply(
+        variables, jnp.concatenate(rows), jnp.broadcast_to(jnp.arange(14), (6, 14)), jnp.ones((6, 14))
+    )
+    for part, alone in zip(parts, jnp.split(separate, 3), strict=True):
+        np.testing.assert_allclose(packed[:, part], alone[:, : part.stop - part.start], atol=5e-5)
 
 
 def test_router_statistics_count_unmasked_tokens_in_every_layer(setting):

@@ -1,5 +1,7 @@
 """Routing and the two forms of the expert product."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,38 +10,42 @@ import pytest
 from qomni_jax.ops.moe import expert_mlp, route
 from qomni_jax.ops.moe.router import load_balancing_loss
 
+product = jax.jit(expert_mlp, static_argnames=("backend", "block_size"))
+
+
+@functools.partial(jax.jit, static_argnames=("backend", "block_size"))
+def product_and_gradients(x, chosen, weights, gate_up, down, **options):
+    def loss(x, weights, gate_up, down):
+        y = expert_mlp(x, chosen, weights, gate_up, down, **options)
+        return jnp.sum(jnp.sin(y)), y
+
+    return jax.grad(loss, argnums=(0, 1, 2, 3), has_aux=True)(x, weights, gate_up, down)
+
 
 def experts(tokens: int, num_experts: int, top_k: int):
-    keys = jax.random.split(jax.random.key(tokens), 4)
-    x = jax.random.normal(keys[0], (tokens, 6))
-    routing = route(jax.random.normal(keys[1], (tokens, num_experts)) * 3, top_k, jnp.ones(tokens))
-    gate_up = jax.random.normal(keys[2], (num_experts, 6, 10))
-    down = jax.random.normal(keys[3], (num_experts, 5, 6))
-    return x, routing, gate_up, down
+    rng = np.random.default_rng(tokens)
+    normal = functools.partial(rng.standard_normal, dtype=np.float32)
+    routing = jax.jit(route, static_argnums=1)(3 * normal((tokens, num_experts)), top_k, np.ones(tokens, np.float32))
+    return normal((tokens, 6)), routing, normal((num_experts, 6, 10)), normal((num_experts, 5, 6))
 
 
 @pytest.mark.parametrize(("tokens", "num_experts", "top_k"), [(1, 8, 2), (7, 3, 3), (100, 8, 2), (64, 5, 1)])
 @pytest.mark.parametrize("block_size", [1, 16, 128])
 def test_blocked_product_equals_every_expert_on_every_token(tokens, num_experts, top_k, block_size):
     x, routing, gate_up, down = experts(tokens, num_experts, top_k)
-
-    def run(backend):
-        def loss(x, weights, gate_up, down):
-            y = expert_mlp(x, routing.experts, weights, gate_up, down, backend=backend, block_size=block_size)
-            return jnp.sum(jnp.sin(y)), y
-
-        return jax.grad(loss, argnums=(0, 1, 2, 3), has_aux=True)(x, routing.weights, gate_up, down)
-
-    for a, b in zip(jax.tree.leaves(run("xla")), jax.tree.leaves(run("reference")), strict=True):
+    args = (x, routing.experts, routing.weights, gate_up, down)
+    blocked = product_and_gradients(*args, backend="xla", block_size=block_size)
+    dense = product_and_gradients(*args, backend="reference")
+    for a, b in zip(jax.tree.leaves(blocked), jax.tree.leaves(dense), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-4, rtol=1e-4)  # float32 products of unit-variance weights
 
 
 def test_all_tokens_on_one_expert_are_kept():
     x, _, gate_up, down = experts(50, 4, 2)
-    chosen = jnp.full((50, 2), 3)
-    weights = jnp.full((50, 2), 0.5)
-    dense = expert_mlp(x, chosen, weights, gate_up, down, backend="reference")
-    np.testing.assert_allclose(expert_mlp(x, chosen, weights, gate_up, down), dense, atol=3e-4, rtol=1e-4)
+    chosen = np.full((50, 2), 3)
+    weights = np.full((50, 2), 0.5, np.float32)
+    dense = product(x, chosen, weights, gate_up, down, backend="reference")
+    np.testing.assert_allclose(product(x, chosen, weights, gate_up, down), dense, atol=3e-4, rtol=1e-4)
 
 
 def test_router_renormalises_and_counts_masked_tokens_alone():

@@ -1,13 +1,14 @@
 """The interleaving schemes: the prefix rule, order, and that generation walks the very layouts that training shows."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from qomni_jax.config.talker import InterleaverConfig
 from qomni_jax.talker.aria import burst_path, is_legal, tight_path, word_time_path
-from qomni_jax.talker.interleaver import END_OF_SPEECH, NONE, TEXT, StreamState
+from qomni_jax.talker.interleaver import END_OF_SPEECH, NONE, StreamState
 from qomni_jax.talker.schemes import make_interleaver
 
 SCHEMES = [
@@ -25,7 +26,8 @@ lengths = st.integers(1, 40)
 
 
 def name(config: InterleaverConfig) -> str:
-    return f"{config.scheme}-{'+'.join(config.aria_paths)}-{config.text_delay}-{config.text_stretch}-{config.text_block}"
+    c = config
+    return f"{c.scheme}-{'+'.join(c.aria_paths)}-{c.text_delay}-{c.text_stretch}-{c.text_block}"
 
 
 @pytest.mark.parametrize("config", SCHEMES, ids=name)
@@ -122,7 +124,7 @@ def test_wrong_settings_are_named():
         InterleaverConfig(scheme="triple")
     with pytest.raises(ValueError, match="max_lead = 1"):
         InterleaverConfig(min_lead=2, max_lead=1)
-    with pytest.raises(TypeError, match="text_block = 1.5"):
+    with pytest.raises(TypeError, match=r"text_block = 1\.5"):
         InterleaverConfig(text_block=1.5)
     with pytest.raises(ValueError, match="no word times"):
         make_interleaver(SCHEMES[3]).layout(3, 9, np.random.default_rng(0))

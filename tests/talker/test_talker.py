@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qomni_jax.config.talker import InterleaverConfig
+from qomni_jax.config.training import TalkerTrainingConfig
 from qomni_jax.inference.speech import Speaker, SpeechRequest
 from qomni_jax.inference.talker_stream import SamplingConfig
 from qomni_jax.sizes import talker_small, talker_tiny
@@ -15,7 +16,6 @@ from qomni_jax.talker.batch import BatchShape, Utterance, make_batch, pack, stre
 from qomni_jax.talker.schemes import make_interleaver
 from qomni_jax.talker.talker import StreamInput, Talker
 from qomni_jax.training.talker_step import init_talker_state, make_talker_step, talker_loss
-from qomni_jax.config.training import TalkerTrainingConfig
 
 CONFIG = talker_tiny()
 END = 0
@@ -108,9 +108,7 @@ def test_residual_codes_follow_the_teacher_forced_logits(params):
     code0 = jnp.arange(6)
     keys = jax.random.split(jax.random.key(1), 6)
     model = Talker(CONFIG)
-    codes = model.apply(
-        {"params": params}, hidden, code0, keys, temperature=0.0, top_k=0, method=Talker.residual_codes
-    )
+    codes = model.apply({"params": params}, hidden, code0, keys, temperature=0.0, top_k=0, method=Talker.residual_codes)
     logits = model.apply({"params": params}, hidden, codes, method=Talker.residual_logits)
     np.testing.assert_array_equal(codes[:, 1:], jnp.argmax(logits, -1))
     np.testing.assert_array_equal(codes[:, 0], code0)
