@@ -25,7 +25,7 @@ import sys
 import time
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from experiments.files import write_atomically
 from experiments.study.config import Arm, StudyConfig
@@ -42,6 +42,7 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "espeakng-load
 
 
 def main(argv: Sequence[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
         _fail(f"argument {argv[1]!r}: accepted are flags alone (--help lists them)")
     workdir = _WORKDIR.value
@@ -109,9 +110,10 @@ def _run_arm(study: StudyConfig, arm: Arm, seed: int, workdir: Path) -> None:
 def _run_processes(
     runs: Sequence[tuple[Arm, int]], workers: int, workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]
 ) -> None:
-    """Every run in a process of its own, `workers` at a time, each with its share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    environment = {**os.environ, "NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
+    """Every run in a process of its own, `workers` at a time, each with its share of the cores; an odd one at the end,
+    which runs alone, has them all."""
+    cores = os.cpu_count() or 1
+    alone = runs[-1] if len(runs) % workers == 1 else None
     flag_values = [f"--gin_file={f}" for f in gin_files] + [f"--gin_bindings={b}" for b in bindings]
     waiting = [(a, s) for a, s in runs if not (workdir / "results" / f"{a.name}-seed{s}.json").exists()]
     running: list[tuple[str, subprocess.Popen]] = []
@@ -120,6 +122,8 @@ def _run_processes(
             while waiting and len(running) < workers:
                 arm, seed = waiting.pop(0)
                 command = [sys.executable, "-m", "experiments.aria_ablation", f"--workdir={workdir}", *flag_values]
+                threads = str(cores if (arm, seed) == alone else max(1, cores // workers))
+                environment = {**os.environ, "NPROC": threads, "OMP_NUM_THREADS": threads}
                 process = subprocess.Popen([*command, f"--arm={arm.name}", f"--seed={seed}"], env=environment)
                 running.append((f"{arm.name} seed {seed}", process))
             time.sleep(0.2)

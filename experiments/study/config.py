@@ -111,12 +111,14 @@ class StudyConfig:
         wanted |= {split for arm in self.arms for split in arm.train_splits} | set(self.train_splits)
         require(wanted <= available, self, "corpus", f"splits that have {', '.join(sorted(wanted))} among them")
         steps = self.evaluation.curve_steps
-        every = self.training.checkpoint_every
+        every, first = self.training.checkpoint_every, self.training.log_every
         require(
             all(
-                0 < step <= self.training.steps and (step % every == 0 or step == self.training.steps) for step in steps
+                step == self.training.steps or (first <= step < self.training.steps and step % every == 0)
+                for step in steps
             ),
             self,
             "evaluation",
-            f"curve_steps that are multiples of checkpoint_every = {every} up to {self.training.steps}",
+            f"curve_steps that are multiples of checkpoint_every = {every} from log_every = {first} to "
+            f"{self.training.steps}",
         )

@@ -19,15 +19,14 @@ from qomni_jax.talker.prompt import encode_prompt, rate_bucket
 _ROUND_TO = 16
 
 
-def to_utterance(record: dict[str, Any], tokenizer: TextTokenizer, *, known_voice: bool = True) -> Utterance:
-    """A record of the codes dataset as tokens, with the frame at which each text token's word starts."""
+def to_utterance(record: dict[str, Any], tokenizer: TextTokenizer, frame_rate: float) -> Utterance:
+    """A record of the codes dataset (`frame_rate` codec frames a second) as tokens, with the frame at which each text
+    token's word starts."""
     text, starts = tokenizer.encode_with_offsets(record["text"])
     words = record["words"]
     word = np.clip(np.searchsorted(words["char_start"], starts, side="right") - 1, 0, None)
-    frames_a_second = len(record["codes"]) / max(float(words["end_s"][-1]), 1e-3)
-    times = np.append(words["start_s"][word[:-1]] * min(frames_a_second, 12.5), len(record["codes"]))
-    voice = record["voice"] if known_voice else None
-    prompt = encode_prompt(tokenizer, voice, record["rate_wpm"])
+    times = np.append(words["start_s"][word[:-1]] * frame_rate, len(record["codes"]))
+    prompt = encode_prompt(tokenizer, record["voice"], record["rate_wpm"])
     return Utterance(prompt, text, record["codes"].astype(np.int32), times)
 
 
@@ -52,10 +51,13 @@ class TalkerData:
     interleaver: Interleaver
     talker: TalkerConfig
     training: TalkerTrainingConfig
+    frame_rate: float  # codec frames a second
 
     def __post_init__(self) -> None:
         records = itertools.chain.from_iterable(self.codes.split(split) for split in self.splits)
-        self.utterances = [to_utterance(record, self.tokenizer) for record in records]  # codes are small
+        self.utterances = [
+            to_utterance(record, self.tokenizer, self.frame_rate) for record in records
+        ]  # codes are small
         sizes = np.array([stream_length(self.interleaver, len(u.text), len(u.codes)) for u in self.utterances])
         length = max(self.training.row_length, -(-int(sizes.max()) // _ROUND_TO) * _ROUND_TO)
         # Drawn by number, not by length in this scheme's stream: every scheme sees the same utterances in a step.

@@ -81,7 +81,15 @@ class TalkerRun:
         checkpoints = Checkpoints(self.workdir / "talkers" / self.name, bound)
         codebooks = jnp.asarray(self.materials.codec.params["rvq"]["codebooks"])
         interleaver = make_interleaver(self.arm.interleaver)
-        data = TalkerData(self.materials.codes, self.splits, self.tokenizer, interleaver, self.talker, self.training)
+        data = TalkerData(
+            self.materials.codes,
+            self.splits,
+            self.tokenizer,
+            interleaver,
+            self.talker,
+            self.training,
+            self.materials.codec.config.frame_rate,
+        )
         state = train(
             init_talker_state(self.talker, self.training, codebooks),
             make_talker_step(self.talker, self.training),
@@ -198,7 +206,8 @@ class TalkerRun:
                 first = first or time.perf_counter() - began
             samples += len(audio.finish())
             seconds = time.perf_counter() - began
-            before = stream.steps[: stream.steps.find("s" if "s" in stream.steps else "b") + 1]
+            first_frame = next((i for i, step in enumerate(stream.steps) if step in "sb"), len(stream.steps) - 1)
+            before = stream.steps[: first_frame + 1]
             figures = {
                 "first_audio_frames": float(len(before)),
                 "first_audio_text_tokens": float(sum(step in "tb" for step in before)),

@@ -33,15 +33,19 @@ def train(
     `loader(start)` yields the batches from step `start` on and must give the same batch for the same step each time:
     then a run that is killed and started again ends with the same parameters as one that was not. Metrics go to
     `metrics.jsonl` and TensorBoard in the checkpoints' directory, with `cpu_seconds` and `seconds` of training so far.
-    `after_checkpoint(step, state)` is called after each checkpoint; its time does not count as training.
+    `after_checkpoint(step, state)` is called after each checkpoint, and again for the one that a run goes on from: what
+    it did may have been cut off. Its time does not count as training.
 
     Raises FloatingPointError naming the step when the loss is no longer finite; the last checkpoint stays.
     """
     start = checkpoints.latest_step() or 0
-    if start >= steps:
-        return checkpoints.restore(state, steps)
     if start:
-        state = checkpoints.restore(state)
+        state = checkpoints.restore(state, min(start, steps))
+        if after_checkpoint:
+            after_checkpoint(min(start, steps), state)
+    if start >= steps:
+        return state
+    if start:
         report(f"{name} continues at step {start}/{steps}")
     writer = MetricWriter(checkpoints.directory, start_step=start)
     seconds, cpu_seconds = _time_so_far(checkpoints, start)

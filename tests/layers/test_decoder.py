@@ -1,7 +1,6 @@
 """The hybrid decoder: caches, packed rows, router statistics."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,53 +9,60 @@ from qomni_jax.layers.decoder import Decoder, empty_cache
 from qomni_jax.sizes import talker_tiny
 
 CONFIG = talker_tiny().decoder
+ROWS, STEPS = 3, 30
 
 
 @pytest.fixture(scope="module")
 def setting():
-    x = jax.random.normal(jax.random.key(0), (2, 30, CONFIG.model_dim))
-    positions = jnp.broadcast_to(jnp.arange(30), (2, 30))
+    x = np.random.default_rng(0).standard_normal((ROWS, STEPS, CONFIG.model_dim), np.float32)
+    positions = np.broadcast_to(np.arange(STEPS), (ROWS, STEPS))
     model = Decoder(CONFIG)
-    variables = jax.jit(model.init)(jax.random.key(1), x, positions, jnp.ones((2, 30)))
+    variables = jax.jit(model.init)(jax.random.key(1), x[:1, :1], positions[:1, :1], np.ones((1, 1), np.float32))
     return jax.jit(model.apply), variables, x, positions
+
+
+def ones(steps: int) -> np.ndarray:
+    return np.ones((ROWS, steps), np.float32)
 
 
 def test_prefill_steps_and_chunk_equal_one_pass(setting):
     apply, variables, x, positions = setting
-    whole, _, _ = apply(variables, x, positions, jnp.ones((2, 30)))
-    cache = empty_cache(CONFIG, 2, 30)
+    whole, _, _ = apply(variables, x, positions, ones(STEPS))
+    cache = empty_cache(CONFIG, ROWS, STEPS)
     outputs = []
     for start, end in [(0, 12), *((t, t + 1) for t in range(12, 18)), (18, 30)]:
         part = slice(start, end)
-        out, cache, _ = apply(variables, x[:, part], positions[:, part], jnp.ones((2, end - start)), cache, start)
+        out, cache, _ = apply(variables, x[:, part], positions[:, part], ones(end - start), cache, start)
         outputs.append(out)
-    np.testing.assert_allclose(jnp.concatenate(outputs, 1), whole, atol=5e-5)
+    np.testing.assert_allclose(np.concatenate(outputs, 1), whole, atol=5e-5)
 
 
 def test_packed_equals_separate(setting):
-    apply, variables, x, _ = setting
-    segments = jnp.array([[0] * 9 + [1] * 14 + [2] * 7] * 2)
-    positions = jnp.concatenate([jnp.arange(n) for n in (9, 14, 7)])[None].repeat(2, 0)
-    packed, _, _ = apply(variables, x, positions, jnp.ones((2, 30)), None, 0, segments)
-    # Each segment in a row of its own, padded behind to the longest: what comes later is not seen.
-    parts = [slice(0, 9), slice(9, 23), slice(23, 30)]
-    rows = [jnp.pad(x[:, part], ((0, 0), (0, 14 - (part.stop - part.start)), (0, 0))) for part in parts]
-    separate, _, _ = apply(
-        variables, jnp.concatenate(rows), jnp.broadcast_to(jnp.arange(14), (6, 14)), jnp.ones((6, 14))
+    apply, variables, x, positions = setting
+    sizes = (9, 14, 7)
+    segments = np.repeat(np.arange(3), sizes)
+    inside = np.concatenate([np.arange(size) for size in sizes])
+    packed, _, _ = apply(
+        variables, x, inside[None].repeat(ROWS, 0), ones(STEPS), None, 0, segments[None].repeat(ROWS, 0)
     )
-    for part, alone in zip(parts, jnp.split(separate, 3), strict=True):
-        np.testing.assert_allclose(packed[:, part], alone[:, : part.stop - part.start], atol=5e-5)
+    # Each segment of the first row in a row of its own; what stands behind it there is not seen.
+    parts = [slice(0, 9), slice(9, 23), slice(23, 30)]
+    rows = [np.concatenate([x[0, part], x[1, : STEPS - (part.stop - part.start)]]) for part in parts]
+    separate, _, _ = apply(variables, np.stack(rows), positions, ones(STEPS))
+    for part, size, alone in zip(parts, sizes, separate, strict=True):
+        np.testing.assert_allclose(packed[0, part], alone[:size], atol=5e-5)
 
 
 def test_router_statistics_count_unmasked_tokens_in_every_layer(setting):
     apply, variables, x, positions = setting
-    mask = jnp.ones((2, 30)).at[1, 20:].set(0)
+    mask = ones(STEPS)
+    mask[1, 20:] = 0
     _, _, stats = apply(variables, x, positions, mask)
     layers = CONFIG.periods * len(CONFIG.pattern)
     assert stats.chosen.shape == (layers, CONFIG.feed_forward.num_experts)
-    np.testing.assert_allclose(stats.tokens, 50.0)
-    np.testing.assert_allclose(stats.chosen.sum(-1), 50.0 * CONFIG.feed_forward.top_k)
-    np.testing.assert_allclose(stats.probability.sum(-1), 50.0, rtol=1e-5)
+    np.testing.assert_allclose(stats.tokens, 80.0)
+    np.testing.assert_allclose(stats.chosen.sum(-1), 80.0 * CONFIG.feed_forward.top_k)
+    np.testing.assert_allclose(stats.probability.sum(-1), 80.0, rtol=1e-5)
 
 
 def test_wrong_sizes_are_named():

@@ -26,18 +26,19 @@ def experts(tokens: int, num_experts: int, top_k: int):
     rng = np.random.default_rng(tokens)
     normal = functools.partial(rng.standard_normal, dtype=np.float32)
     routing = jax.jit(route, static_argnums=1)(3 * normal((tokens, num_experts)), top_k, np.ones(tokens, np.float32))
-    return normal((tokens, 6)), routing, normal((num_experts, 6, 10)), normal((num_experts, 5, 6))
+    gate_up, down = normal((num_experts, 6, 10)) / np.float32(6**0.5), normal((num_experts, 5, 6)) / np.float32(5**0.5)
+    return normal((tokens, 6)), routing, gate_up, down
 
 
 @pytest.mark.parametrize(("tokens", "num_experts", "top_k"), [(1, 8, 2), (7, 3, 3), (100, 8, 2), (64, 5, 1)])
-@pytest.mark.parametrize("block_size", [1, 16, 128])
+@pytest.mark.parametrize("block_size", [1, 16])
 def test_blocked_product_equals_every_expert_on_every_token(tokens, num_experts, top_k, block_size):
     x, routing, gate_up, down = experts(tokens, num_experts, top_k)
     args = (x, routing.experts, routing.weights, gate_up, down)
     blocked = product_and_gradients(*args, backend="xla", block_size=block_size)
     dense = product_and_gradients(*args, backend="reference")
     for a, b in zip(jax.tree.leaves(blocked), jax.tree.leaves(dense), strict=True):
-        np.testing.assert_allclose(a, b, atol=3e-4, rtol=1e-4)  # float32 products of unit-variance weights
+        np.testing.assert_allclose(a, b, atol=3e-4, rtol=1e-4)  # float32 products in another order
 
 
 def test_all_tokens_on_one_expert_are_kept():

@@ -10,6 +10,15 @@ from qomni_jax.ops.norms import gated_rms_norm, l2_normalize, rms_norm
 from qomni_jax.ops.rotary import apply_rotary
 from qomni_jax.ops.sampling import sample
 
+attend = jax.jit(grouped_query_attention)
+convolve = jax.jit(causal_depthwise_conv)
+draw = jax.jit(sample, static_argnames=("temperature", "top_k"))
+rotate = jax.jit(apply_rotary, static_argnames=("rotary_dim", "theta"))
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
 
 def test_norms():
     x = jnp.array([[3.0, -4.0]])
@@ -23,61 +32,62 @@ def test_norms():
 
 def test_rotary_turns_by_position_and_leaves_the_rest():
     x = jnp.array([1.0, 0.0, 7.0]).reshape(1, 1, 1, 3)
-    y = apply_rotary(x, jnp.array([[2]]), rotary_dim=2, theta=100.0)
+    y = rotate(x, np.array([[2]]), rotary_dim=2, theta=100.0)
     np.testing.assert_allclose(y.reshape(3), [np.cos(2), np.sin(2), 7.0], rtol=1e-5)
 
 
 def test_scores_depend_on_distance_alone():
-    q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
+    q, k = normal(0, 2, 1, 1, 1, 8)
 
     def score(a, b):
-        turned = [apply_rotary(x, jnp.array([[p]]), rotary_dim=8, theta=100.0) for x, p in ((q, a), (k, b))]
-        return float(jnp.sum(turned[0] * turned[1]))
+        turned = [rotate(x, np.array([[p]]), rotary_dim=8, theta=100.0) for x, p in ((q, a), (k, b))]
+        return float(np.sum(turned[0] * turned[1]))
 
     np.testing.assert_allclose(score(3, 1), score(103, 101), atol=1e-4)
 
 
 def test_convolution_is_causal_and_goes_on_from_its_state():
-    x = jax.random.normal(jax.random.key(0), (2, 9, 3))
-    weight = jax.random.normal(jax.random.key(1), (4, 3))
-    zeros = jnp.zeros((2, 3, 3))
-    y, _ = causal_depthwise_conv(x, weight, zeros)
+    x = normal(0, 2, 9, 3)
+    weight = normal(1, 4, 3)
+    zeros = np.zeros((2, 3, 3), np.float32)
+    y, _ = convolve(x, weight, zeros)
     expected = sum(weight[3 - d] * x[:, 5 - d] for d in range(4))
     np.testing.assert_allclose(y[:, 5], expected, atol=1e-5)
-    first, state = causal_depthwise_conv(x[:, :2], weight, zeros)
-    second, _ = causal_depthwise_conv(x[:, 2:], weight, state)
-    np.testing.assert_allclose(jnp.concatenate([first, second], 1), y, atol=1e-6)
+    first, state = convolve(x[:, :2], weight, zeros)
+    second, _ = convolve(x[:, 2:], weight, state)
+    np.testing.assert_allclose(np.concatenate([first, second], 1), y, atol=1e-6)
 
 
 def test_convolution_does_not_cross_segments():
-    x = jax.random.normal(jax.random.key(0), (1, 9, 3))
-    weight = jax.random.normal(jax.random.key(1), (4, 3))
-    zeros = jnp.zeros((1, 3, 3))
-    packed, _ = causal_depthwise_conv(x, weight, zeros, jnp.array([[0] * 4 + [1] * 5]))
-    alone = [causal_depthwise_conv(part, weight, zeros)[0] for part in (x[:, :4], x[:, 4:])]
-    np.testing.assert_allclose(packed, jnp.concatenate(alone, 1), atol=1e-6)
+    x = normal(0, 1, 9, 3)
+    weight = normal(1, 4, 3)
+    zeros = np.zeros((1, 3, 3), np.float32)
+    packed, _ = convolve(x, weight, zeros, np.array([[0] * 4 + [1] * 5]))
+    alone = [convolve(part, weight, zeros)[0] for part in (x[:, :4], x[:, 4:])]
+    np.testing.assert_allclose(packed, np.concatenate(alone, 1), atol=1e-6)
 
 
 def test_attention_equals_softmax_over_visible_keys():
-    q = jax.random.normal(jax.random.key(0), (1, 5, 4, 3))
-    k, v = jax.random.normal(jax.random.key(1), (2, 1, 5, 2, 3))
-    positions = jnp.arange(5)[None]
-    out = grouped_query_attention(q, k, v, positions, positions)
-    weights = jax.nn.softmax(jnp.einsum("d,sd->s", q[0, 3, 2], k[0, :4, 1]) / np.sqrt(3))
+    q = normal(0, 1, 5, 4, 3)
+    k, v = normal(1, 2, 1, 5, 2, 3)
+    positions = np.arange(5)[None]
+    out = attend(q, k, v, positions, positions)
+    weights = jax.nn.softmax(np.einsum("d,sd->s", q[0, 3, 2], k[0, :4, 1]) / np.sqrt(3))
     np.testing.assert_allclose(out[0, 3, 2], weights @ v[0, :4, 1], atol=1e-5)
 
 
 def test_sampling_is_greedy_at_zero_and_stays_in_the_top_k():
-    logits = jax.random.normal(jax.random.key(0), (200, 30)).at[:, 4].set(-jnp.inf)
+    logits = normal(0, 200, 30)
+    logits[:, 4] = -np.inf
     keys = jax.random.split(jax.random.key(1), 200)
-    np.testing.assert_array_equal(sample(logits, keys, temperature=0.0, top_k=0), jnp.argmax(logits, -1))
-    drawn = sample(logits, keys, temperature=1.0, top_k=3)
-    rank = jnp.sum(logits > jnp.take_along_axis(logits, drawn[:, None], 1), axis=1)
+    np.testing.assert_array_equal(draw(logits, keys, temperature=0.0, top_k=0), np.argmax(logits, -1))
+    drawn = draw(logits, keys, temperature=1.0, top_k=3)
+    rank = np.sum(logits > np.take_along_axis(logits, np.asarray(drawn)[:, None], 1), axis=1)
     assert int(rank.max()) == 2  # all three are drawn, no fourth
 
 
 def test_a_row_draws_the_same_in_any_batch():
-    logits = jax.random.normal(jax.random.key(0), (6, 30))
+    logits = normal(0, 6, 30)
     keys = jax.random.split(jax.random.key(1), 6)
-    whole = sample(logits, keys, temperature=0.9, top_k=10)
-    assert int(sample(logits[3:4], keys[3:4], temperature=0.9, top_k=10)[0]) == int(whole[3])
+    whole = draw(logits, keys, temperature=0.9, top_k=10)
+    assert int(draw(logits[3:4], keys[3:4], temperature=0.9, top_k=10)[0]) == int(whole[3])

@@ -69,6 +69,19 @@ def test_checkpoint_callback_sees_each_saved_step(tmp_path):
     assert seen == [(4, 4), (8, 8), (12, 12), (16, 16), (20, 20)]
 
 
+def test_checkpoint_callback_that_was_cut_off_is_called_again(tmp_path):
+    seen = []
+
+    def cut_off(step, state):
+        raise Killed
+
+    for last in (8, 20):
+        with pytest.raises(Killed):
+            run(tmp_path, after_checkpoint=lambda step, state, last=last: step < last or cut_off(step, state))
+    run(tmp_path, after_checkpoint=lambda step, state: seen.append((step, int(state.step))))
+    assert seen == [(20, 20)]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     def diverge(state, batch):
         state, metrics = step_fn(state, batch)
