@@ -1,6 +1,7 @@
 """gin flags for every experiment: the configuration dataclasses by name, and one clear error for a wrong binding."""
 
 from collections.abc import Sequence
+import tokenize
 from typing import Any
 
 import gin
@@ -60,6 +61,9 @@ def load_study(gin_files: Sequence[str], bindings: Sequence[str]) -> tuple[Study
     try:
         gin.parse_config_files_and_bindings(list(gin_files), list(bindings), print_includes_and_imports=False)
         study = _study()
+    except tokenize.TokenError as error:
+        where = " ".join(" ".join([*gin_files, *bindings]).split())
+        raise ConfigError(f"{where}: accepted is gin's syntax ({error.args[0]})") from None
     except (ValueError, TypeError, OSError, SyntaxError, RuntimeError) as error:
         raise ConfigError(_one_line(error)) from None
     return study, gin.operative_config_str()

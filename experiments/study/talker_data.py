@@ -31,7 +31,7 @@ def to_utterance(record: dict[str, Any], tokenizer: TextTokenizer, frame_rate: f
 
 
 def frame_rates(codes: Codes, splits: Sequence[str], tokenizer: TextTokenizer) -> list[float]:
-    """Mean frames per text token (end-of-text included) at each speaking rate of the prompt; what generation expects."""
+    """Mean frames per text token (end-of-text included) at each speaking rate of a prompt; what generation expects."""
     ratios: dict[int, list[float]] = {}
     for split in splits:
         for record in codes.split(split):

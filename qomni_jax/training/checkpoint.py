@@ -51,7 +51,7 @@ class Checkpoints:
             raise ValueError(
                 f"checkpoint {step} in {self.directory} does not hold what is asked for: {reason}"
             ) from None
-        return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(restored))
+        return jax.tree.unflatten(jax.tree.structure(like), [restored[name] for name in _as_dict(like)])
 
     def close(self) -> None:
         """Waits for writes to end."""

@@ -12,7 +12,7 @@ _DECAYED = ("['kernel']", "_proj']", "_embedding']", "_heads']")  # layer matric
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """AdamW for a run of `steps`. Matrices decay; norms, gates and convolutions do not."""
-    warmup = min(config.warmup_steps, max(1, steps // 4))
+    warmup = min(config.warmup_steps, steps // 4)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, warmup, steps, end_value=config.final_scale * config.learning_rate
     )
