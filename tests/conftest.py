@@ -6,6 +6,9 @@ import tempfile
 
 # A run that asks for an accelerator (`JAX_PLATFORMS=cuda pytest -m device`) keeps it; every other run is a CPU run.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Nearly all of a test's time goes into compiling programs that run once: LLVM need not polish them.
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Child processes inherit the cache as well: tests with several processes compile the same programs.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",

@@ -67,7 +67,7 @@ KEPT = ("corpus", "codec", "codec_training", "codes", "talkers", "results", "tok
 
 
 def start(workdir: pathlib.Path, *more: str) -> subprocess.Popen:
-    """The command, in a process group of its own, compiling fast: its programs run but once or twice."""
+    """The command, in a process group of its own."""
     flags = ["--gin_file=experiments/configs/aria_quick.gin", f"--workdir={workdir}"]
     flags += [f"--gin_bindings={binding}" for binding in (BINDINGS, *more)]
     return subprocess.Popen(
@@ -76,7 +76,6 @@ def start(workdir: pathlib.Path, *more: str) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
     )
 
 
