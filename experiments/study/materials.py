@@ -1,6 +1,6 @@
 """What every arm shares: corpus, codec, codes, tokenizers, and the gates they must pass first."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import hashlib
@@ -109,39 +109,34 @@ def measure_ceiling(config: StudyConfig, corpus: Corpus, codec: Codec, workdir: 
 
 def _measure(config: StudyConfig, corpus: Corpus, codec: Codec, workdir: Path) -> dict[str, Any]:
     versions: dict[str, dict[str, list[dict[str, Any]]]] = {"clean": {}, "resynthesis": {}, "griffin_lim": {}}
-    stoi: dict[str, list[float]] = {"decoder": [], "griffin_lim": []}
+    stoi: dict[str, float] = {}
     rate = codec.config.log_mel.sample_rate
     for name in config.evaluation.sets:
         records = list(corpus.split(f"test_{name}"))
         clean = [record["audio"].astype(np.float32) / 32_768 for record in records]
         codes = codec.encode_audio([record["audio"] for record in records])
-        decoded = codec.decode_codes(codes)
-        inverted = [griffin_lim(codec.decode_mel(item), codec.config.log_mel) for item in codes]
-        for version, waves in (("clean", clean), ("resynthesis", decoded), ("griffin_lim", inverted)):
-            items = [JudgeItem(r["id"], w, r["text"]) for r, w in zip(records, waves, strict=True)]
-            judgements = judge(items, workers=config.workers)
-            kept = config.evaluation.players if name in config.evaluation.player_sets else 0
+        waves = {"clean": clean, "resynthesis": codec.decode_codes(codes)}
+        if name == "short":  # the gates' set, on which the fallback decoder is compared
+            waves["griffin_lim"] = [griffin_lim(codec.decode_mel(item), codec.config.log_mel) for item in codes]
+            stoi["decoder"] = _mean_stoi(clean, waves["resynthesis"], rate)
+            stoi["griffin_lim"] = _mean_stoi(clean, waves["griffin_lim"], rate)
+        players = config.evaluation.players if name in config.evaluation.player_sets else 0
+        for version, audio in waves.items():
+            items = [JudgeItem(r["id"], w, r["text"]) for r, w in zip(records, audio, strict=True)]
             rows = []
-            for index, (judgement, wave, source) in enumerate(zip(judgements, waves, clean, strict=True)):
-                wav = None
-                if index < kept and version != "griffin_lim":
-                    wav = f"wavs/{version}/{judgement.id}.wav"
+            for judgement, wave, source in zip(judge(items, workers=config.workers), audio, clean, strict=True):
+                wav = f"wavs/{version}/{judgement.id}.wav" if len(rows) < players else None
+                if wav:
                     write_wav(workdir / wav, wave, rate)
-                rows.append(
-                    judged_item(judgement, seconds=len(wave) / rate, reference_seconds=len(source) / rate, wav=wav)
-                )
+                seconds, reference_seconds = len(wave) / rate, len(source) / rate
+                rows.append(judged_item(judgement, seconds=seconds, reference_seconds=reference_seconds, wav=wav))
             versions[version][name] = rows
-        if name == "short":
-            for key, waves in (("decoder", decoded), ("griffin_lim", inverted)):
-                for source, wave in zip(clean, waves, strict=True):
-                    length = min(len(source), len(wave))
-                    stoi[key].append(float(pystoi.stoi(source[:length], wave[:length], rate)))
     usage = workdir / "codec_training" / "usage.json"
     splits = {split: float(corpus.seconds(split).sum() / 3600) for split in corpus.splits}
     return {
         "judge": describe(),
         **versions,
-        "stoi": {key: float(np.mean(values)) for key, values in stoi.items()},
+        "stoi": stoi,
         "codec": {
             "frame_rate_hz": rate / codec.config.samples_per_frame,
             "codebooks": codec.config.rvq.num_codebooks,
@@ -154,6 +149,11 @@ def _measure(config: StudyConfig, corpus: Corpus, codec: Codec, workdir: Path) -
             "hours_by_split": splits,
         },
     }
+
+
+def _mean_stoi(clean: Sequence[np.ndarray], decoded: Sequence[np.ndarray], rate: int) -> float:
+    pairs = ((source, wave, min(len(source), len(wave))) for source, wave in zip(clean, decoded, strict=True))
+    return float(np.mean([pystoi.stoi(source[:length], wave[:length], rate) for source, wave, length in pairs]))
 
 
 def _gate(config: StudyConfig, ceiling: dict[str, Any], report: Report) -> None:
