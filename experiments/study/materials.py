@@ -123,7 +123,7 @@ def _measure(config: StudyConfig, corpus: Corpus, codec: Codec, workdir: Path) -
         players = config.evaluation.players if name in config.evaluation.player_sets else 0
         for version, audio in waves.items():
             items = [JudgeItem(r["id"], w, r["text"]) for r, w in zip(records, audio, strict=True)]
-            rows = []
+            rows: list[dict[str, Any]] = []
             for judgement, wave, source in zip(judge(items, workers=config.workers), audio, clean, strict=True):
                 wav = f"wavs/{version}/{judgement.id}.wav" if len(rows) < players else None
                 if wav:
