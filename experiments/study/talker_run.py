@@ -30,6 +30,12 @@ from qomni_jax.training.talker_step import init_talker_state, make_talker_step
 Report = Callable[[str], None]
 BATCH_SIZE = 40  # rows of one generation batch: one compilation serves every set
 
+_OPTIONS = {  # the interleaver's fields that a scheme uses, for the report
+    "aria": ("aria_paths", "min_lead", "max_lead", "inference_lead", "max_burst", "rate_margin"),
+    "dual_track": ("text_delay", "text_stretch"),
+    "fixed_rate": ("text_block", "speech_block"),
+}
+
 
 class TalkerRun:
     """One arm, one seed: data, parameters and speech. `run` writes `results/<arm>-seed<seed>.json`."""
@@ -58,10 +64,10 @@ class TalkerRun:
             "label": self.arm.label,
             "seed": self.seed,
             "options": {
-                **dataclasses.asdict(self.arm.interleaver),
+                **{name: getattr(self.arm.interleaver, name) for name in _OPTIONS[self.arm.interleaver.scheme]},
                 "vocab_size": self.tokenizer.vocab_size,
                 "train_splits": list(self.splits),
-                "frames_per_text_token": self.rates,
+                "frames_per_text_token": [round(rate, 3) for rate in self.rates],
             },
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
             "steps": self.training.steps,
