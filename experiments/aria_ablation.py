@@ -114,6 +114,8 @@ def _run_processes(
 ) -> None:
     """Every run in a process of its own, `workers` at a time, each with its share of the cores; an odd one at the end,
     which runs alone, has them all."""
+    from experiments.study.setup import KEEP_MEMORY
+
     cores = os.cpu_count() or 1
     alone = runs[-1] if len(runs) % workers == 1 else None
     flag_values = [f"--gin_file={f}" for f in gin_files] + [f"--gin_bindings={b}" for b in bindings]
@@ -125,7 +127,7 @@ def _run_processes(
                 arm, seed = waiting.pop(0)
                 command = [sys.executable, "-m", "experiments.aria_ablation", f"--workdir={workdir}", *flag_values]
                 threads = str(cores if (arm, seed) == alone else max(1, cores // workers))
-                environment = {**os.environ, "NPROC": threads, "OMP_NUM_THREADS": threads}
+                environment = {**KEEP_MEMORY, **os.environ, "NPROC": threads, "OMP_NUM_THREADS": threads}
                 process = subprocess.Popen([*command, f"--arm={arm.name}", f"--seed={seed}"], env=environment)
                 running.append((f"{arm.name} seed {seed}", process))
             time.sleep(0.2)

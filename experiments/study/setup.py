@@ -12,6 +12,15 @@ from qomni_jax.training.checkpoint import bind_config
 # Fields that may change between two sittings: they change which runs there are, not what a run does.
 _FREE = ("arms", "seeds", "workers", "title", "max_clean_wer", "max_resynthesis_wer", "min_stoi")
 
+# glibc returns XLA's large buffers to the system after every step and faults them in again in the next: a third of the
+# time of a small model's step. These keep them in the heap. They act at the start of a process, so workers get them.
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(100 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+
 
 def bind_workdir(workdir: Path, study: StudyConfig) -> None:
     """Makes the workdir this study's, or checks that it is.
