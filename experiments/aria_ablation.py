@@ -78,7 +78,7 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str], arm: s
     seconds: dict[str, float] = {}
     prepared = materials.prepare(study, workdir, _report, seconds)
     clock_talkers = time.monotonic()
-    runs = [(a, s) for s in study.seeds for a in study.arms]
+    runs = study.runs()
     # An accelerator belongs to one process; cores are shared out.
     if study.workers > 1 and jax.default_backend() == "cpu":
         del prepared

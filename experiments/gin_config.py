@@ -1,6 +1,7 @@
 """gin flags for every experiment: the configuration dataclasses by name, and one clear error for a wrong binding."""
 
 from collections.abc import Sequence
+import re
 import tokenize
 from typing import Any
 
@@ -44,6 +45,9 @@ for _configurable in _CONFIGURABLES:
     gin.external_configurable(_configurable, module=None)
 
 
+_BOUND_NAME = re.compile(r"^\s*([\w./]+)\s*=", re.MULTILINE)
+
+
 class ConfigError(ValueError):
     """A gin file or binding that is not accepted."""
 
@@ -66,7 +70,26 @@ def load_study(gin_files: Sequence[str], bindings: Sequence[str]) -> tuple[Study
         raise ConfigError(f"{where}: accepted is gin's syntax ({error.args[0]})") from None
     except (ValueError, TypeError, OSError, SyntaxError, RuntimeError) as error:
         raise ConfigError(_one_line(error)) from None
-    return study, gin.operative_config_str()
+    operative = gin.operative_config_str()
+    _refuse_unread(bindings, operative)
+    return study, operative
+
+
+def _refuse_unread(bindings: Sequence[str], operative: str) -> None:
+    """A binding of the command line that the study does not read is a slip of the pen, not a wish.
+
+    A binding under the scopes a/b also acts in a/b/c.
+    """
+    read = [_split_scopes(name) for name in _BOUND_NAME.findall(operative)]
+    for name in (name for binding in bindings for name in _BOUND_NAME.findall(binding)):
+        scopes, parameter = _split_scopes(name)
+        if not any(p == parameter and within[: len(scopes)] == scopes for within, p in read):
+            raise ConfigError(f"--gin_bindings: this study does not read {name}; accepted are names that it reads")
+
+
+def _split_scopes(name: str) -> tuple[list[str], str]:
+    *scopes, parameter = name.split("/")
+    return scopes, parameter
 
 
 def _study() -> StudyConfig:

@@ -15,7 +15,7 @@ SETS = ("short", "long", "fast", "slow", "voice")
 class Arm:
     """One way of interleaving under test; everything that is not named here is the same for every arm.
 
-    `vocab_size` (of the text BPE) and `train_splits` take the study's own value when left empty.
+    `vocab_size` (of the text BPE), `train_splits` and `seeds` take the study's own value when left empty.
     """
 
     name: str
@@ -23,9 +23,11 @@ class Arm:
     interleaver: InterleaverConfig
     vocab_size: int | None = None
     train_splits: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_types(self)
+        require(len(set(self.seeds)) == len(self.seeds), self, "seeds", "seeds of which no two are alike")
         require(
             bool(self.name) and all(c.isalnum() or c in "_." for c in self.name),
             self,
@@ -122,3 +124,9 @@ class StudyConfig:
             f"curve_steps that are multiples of checkpoint_every = {every} from log_every = {first} to "
             f"{self.training.steps}",
         )
+
+    def runs(self) -> list[tuple[Arm, int]]:
+        """Every training run as (arm, seed), seed by seed, so that an unfinished study has whole seeds first."""
+        wanted = [(arm, arm.seeds or self.seeds) for arm in self.arms]
+        every = sorted({seed for _, seeds in wanted for seed in seeds})
+        return [(arm, seed) for seed in every for arm, seeds in wanted if seed in seeds]

@@ -22,7 +22,9 @@ class MetricWriter:
         path = root / "metrics.jsonl"
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start_step]
-            path.write_text("".join(line + "\n" for line in kept))
+            temporary = path.with_suffix(".partial")
+            temporary.write_text("".join(line + "\n" for line in kept))
+            os.replace(temporary, path)
         self._file: IO[str] = path.open("a")
         self._board = SummaryWriter(os.fspath(root / "tensorboard"), purge_step=start_step or None)
 

@@ -22,6 +22,12 @@ def test_shipped_studies_parse_and_differ_in_their_interleavers_alone(path):
     assert study.training.steps in (*study.evaluation.curve_steps, 80)
 
 
+def test_an_arm_may_have_seeds_of_its_own_and_runs_go_seed_by_seed():
+    study, _ = load_study([DEMO], ["StudyConfig.seeds = (0, 1)", "dual_track/Arm.seeds = (0,)"])
+    runs = [(arm.name, seed) for arm, seed in study.runs()]
+    assert runs == [("aria", 0), ("dual_track", 0), ("fixed_rate", 0), ("aria", 1), ("fixed_rate", 1)]
+
+
 def test_bindings_go_on_top():
     study, _ = load_study([DEMO], ["StudyConfig.seeds = (3, 4)", "OptimizerConfig.learning_rate = 1e-3"])
     assert study.seeds == (3, 4)
@@ -42,6 +48,8 @@ def test_bindings_go_on_top():
         ([DEMO], ["EvaluationConfig.curve_steps = (7,)"], "multiples of checkpoint_every"),
         ([DEMO], ["EvaluationConfig.sets = ('short', 'whispered')"], "whispered"),
         ([DEMO], ["StudyConfig.seeds = (1"], "StudyConfig"),
+        ([DEMO], ["word_times/InterleaverConfig.min_lead = 3"], "does not read word_times/InterleaverConfig.min_lead"),
+        ([DEMO], ["aria/Arm.seeds = (1, 1)"], "Arm.seeds = (1, 1)"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_that_names_it(files, bindings, message):
