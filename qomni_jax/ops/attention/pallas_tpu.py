@@ -1,0 +1,45 @@
+"""The splash attention kernel that ships with jax: causal, grouped, with segments, forward and backward on a TPU."""
+
+import jax
+from jax import Array
+from jax.experimental.pallas.ops.tpu import splash_attention as splash
+import jax.numpy as jnp
+
+LANES = 128
+BLOCK = 512
+
+
+def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret: bool = False) -> Array:
+    """`q [B, T, H, D]`, `k, v [B, T, HK, D]`; query t of row b sees `low[b, t] .. t`, low constant in a segment.
+
+    Time is padded to whole blocks, channels to whole lanes. The residuals that the backward pass reads carry the name
+    `attention_out`, so that rematerialisation can keep them.
+    """
+    steps, heads, dim = q.shape[1:]
+    kv_heads = k.shape[2]
+    block = min(BLOCK, -(-steps // LANES) * LANES)
+    padded = -(-steps // block) * block
+    sizes = splash.BlockSizes(
+        block_q=block,
+        block_kv=block,
+        block_kv_compute=block,
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_kv_dkv_compute=block,
+        use_fused_bwd_kernel=True,
+    )
+    mask = splash.MultiHeadMask([splash.CausalMask((padded, padded)) for _ in range(heads // kv_heads)])
+    kernel = splash.make_splash_mqa_single_device(
+        mask, block_sizes=sizes, residual_checkpoint_name="attention_out", interpret=interpret
+    )
+
+    def prepare(x: Array) -> Array:
+        x = jnp.pad(x, ((0, 0), (0, padded - steps), (0, 0), (0, -dim % LANES)))
+        return jnp.swapaxes(x, 1, 2)
+
+    q = prepare(q * jnp.asarray(dim**-0.5, q.dtype))
+    q = q.reshape(q.shape[0], kv_heads, heads // kv_heads, padded, -1)
+    segments = jnp.pad(low, ((0, 0), (0, padded - steps)), constant_values=-1)
+    over_heads = jax.vmap(kernel, in_axes=(0, 0, 0, None))
+    o = jax.vmap(over_heads)(q, prepare(k), prepare(v), splash.SegmentIds(segments, segments))
+    return jnp.swapaxes(o.reshape(o.shape[0], heads, padded, -1), 1, 2)[:, :steps, :, :dim]
