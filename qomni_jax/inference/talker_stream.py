@@ -82,8 +82,7 @@ class TalkerStreamer:
         inputs = StreamInput(prompt, codes, jnp.zeros((batch, steps), jnp.int32))
         cache = empty_cache(self.config.decoder, batch, self.config.max_positions)
         positions = jnp.broadcast_to(jnp.arange(steps), (batch, steps))
-        ones = jnp.ones((batch, steps))
-        logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, positions, ones, cache, 0)
+        logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, positions, cache=cache)
         zeros, false = jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool)
         state = StreamState(zeros, zeros, zeros, zeros, false, rate.astype(jnp.float32))
         return StreamCarry(cache, jnp.asarray(steps), state, logits[:, -1], hidden[:, -1], false, limit, keys)
@@ -123,11 +122,8 @@ class TalkerStreamer:
         index = jnp.minimum(state.text, text.shape[1] - 1)
         token = jnp.where(takes_text, jnp.take_along_axis(text, index[:, None], axis=1)[:, 0], -1)
         inputs = StreamInput(token[:, None], codes[:, None], is_frame[:, None].astype(jnp.int32))
-        ones = jnp.ones((token.shape[0], 1))
-        positions = jnp.broadcast_to(carry.position, ones.shape)
-        logits, hidden, cache, _ = self.model.apply(
-            {"params": params}, inputs, positions, ones, carry.cache, carry.position
-        )
+        positions = jnp.broadcast_to(carry.position, (token.shape[0], 1))
+        logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, positions, cache=carry.cache)
         new_state = StreamState(
             text=state.text + takes_text,
             frames=state.frames + is_frame,

@@ -5,13 +5,15 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from qomni_jax.config.decoder import GatedDeltaNetConfig
-from qomni_jax.layers.linear import projection
+from qomni_jax.layers.linear import projection, with_axes
 from qomni_jax.ops.conv import causal_depthwise_conv
 from qomni_jax.ops.gated_delta_rule import gated_delta_rule
 from qomni_jax.ops.norms import gated_rms_norm, l2_normalize
+from qomni_jax.parallel.kernels import sharded
 
 
 class GatedDeltaNetCache(NamedTuple):
@@ -24,7 +26,9 @@ class GatedDeltaNetCache(NamedTuple):
 class GatedDeltaNet(nn.Module):
     """Token mixer of constant state: `x [B, T, D] -> [B, T, D]` and the cache for the tokens that follow.
 
-    With `segment_ids [B, T]`, conv and state are reset where they change.
+    With `segment_ids [B, T]`, conv and state are reset where they change. Where `mask [B, T]` is 0 there is no token:
+    the state passes it unchanged, on whichever side of a row the padding stands. `every_state` gives a cache with the
+    state after each token, `conv [B, T, W-1, C]` and `state [B, T, HV, DK, DV]`, for few tokens.
     """
 
     config: GatedDeltaNetConfig
@@ -33,40 +37,88 @@ class GatedDeltaNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, cache: GatedDeltaNetCache | None = None, segment_ids: Array | None = None
+        self,
+        x: Array,
+        cache: GatedDeltaNetCache | None = None,
+        segment_ids: Array | None = None,
+        mask: Array | None = None,
+        every_state: bool = False,
     ) -> tuple[Array, GatedDeltaNetCache]:
         c = self.config
         batch, steps = x.shape[:2]
         key_dim, value_dim = c.num_key_heads * c.head_key_dim, c.num_value_heads * c.head_value_dim
-        qkv = projection(2 * key_dim + value_dim, "in_proj_qkv")(x)
-        z = projection(value_dim, "in_proj_z")(x)
-        beta = jax.nn.sigmoid(projection(c.num_value_heads, "in_proj_b")(x).astype(jnp.float32))
-        a = projection(c.num_value_heads, "in_proj_a")(x).astype(jnp.float32)
-        a_log = self.param("A_log", _a_log_init, (c.num_value_heads,))
-        dt_bias = self.param("dt_bias", _dt_bias_init, (c.num_value_heads,))
-        g = -jnp.exp(a_log) * jax.nn.softplus(a + dt_bias)
+        real, ends = None, None
+        if mask is not None:
+            real = mask > 0
+            x = jnp.where(real[..., None], x, 0)
+            ends = jnp.max(jnp.where(real, jnp.arange(1, steps + 1), 0), axis=1)
 
-        conv_weight = self.param("conv1d", _conv_init, (c.conv_width, qkv.shape[-1]))
+        def project(features: int, name: str) -> Array:
+            return checkpoint_name(projection(features, name, ("embed", "linear_heads"))(x), "gdn_in")
+
+        qkv = project(c.conv_channels, "in_proj_qkv")
+        z = project(value_dim, "in_proj_z")
+        beta = jax.nn.sigmoid(project(c.num_value_heads, "in_proj_b").astype(jnp.float32))
+        a = project(c.num_value_heads, "in_proj_a").astype(jnp.float32)
+        a_log = self.param("A_log", with_axes(_a_log_init, ("linear_heads",)), (c.num_value_heads,))
+        dt_bias = self.param("dt_bias", with_axes(_dt_bias_init, ("linear_heads",)), (c.num_value_heads,))
+        g = -jnp.exp(a_log.astype(jnp.float32)) * jax.nn.softplus(a + dt_bias)
+
+        weight = self.param("conv1d", with_axes(_conv_init, ("conv", "linear_heads")), (c.conv_width, c.conv_channels))
         cache = cache or empty_gdn_cache(c, batch, x.dtype)
-        qkv, conv = causal_depthwise_conv(qkv, conv_weight, cache.conv, segment_ids)
-        q, k, v = jnp.split(jax.nn.silu(qkv), [key_dim, 2 * key_dim], axis=-1)
+        mixed, conv = causal_depthwise_conv(qkv, weight.astype(x.dtype), cache.conv, segment_ids, ends)
+        q, k, v = jnp.split(jax.nn.silu(mixed), [key_dim, 2 * key_dim], axis=-1)
         q = l2_normalize(q.reshape(batch, steps, c.num_key_heads, c.head_key_dim))
         k = l2_normalize(k.reshape(batch, steps, c.num_key_heads, c.head_key_dim))
         v = v.reshape(batch, steps, c.num_value_heads, c.head_value_dim)
-        o, state = gated_delta_rule(
-            q, k, v, g, beta, cache.state, segment_ids, backend=c.backend, chunk_size=c.chunk_size
-        )
-        norm = self.param("norm", nn.initializers.ones, (c.head_value_dim,))
+        if real is not None:  # convolution carries the last tokens into the padding behind them
+            heads, channels = real[..., None], real[..., None, None]
+            k, v = jnp.where(channels, k, 0.0), jnp.where(channels, v, 0)
+            g, beta = jnp.where(heads, g, 0.0), jnp.where(heads, beta, 0.0)
+        if every_state:
+            conv = _every_window(cache.conv, qkv)
+            o, state = self._step_by_step(q, k, v, g, beta, cache.state)
+        else:
+            o, state = self._delta_rule(q, k, v, g, beta, cache.state, segment_ids)
+        o = checkpoint_name(o, "gdn_out")
+        norm = self.param("norm", with_axes(nn.initializers.ones, ("norm",)), (c.head_value_dim,))
         o = gated_rms_norm(o, z.reshape(o.shape), norm, self.norm_eps)
-        out = projection(self.model_dim, "out_proj")(o.reshape(batch, steps, value_dim))
+        out = projection(self.model_dim, "out_proj", ("linear_heads", "embed"))(o.reshape(batch, steps, value_dim))
         return out, GatedDeltaNetCache(conv, state)
+
+    def _delta_rule(
+        self, q: Array, k: Array, v: Array, g: Array, beta: Array, state: Array, segment_ids: Array | None
+    ) -> tuple[Array, Array]:
+        def rule(*args: Any) -> tuple[Array, Array]:
+            return gated_delta_rule(*args, backend=self.config.backend, chunk_size=self.config.chunk_size)
+
+        tokens = ("batch", None, "linear_heads", None)
+        states = ("batch", "linear_heads", None, None)
+        gates = tokens[:3]
+        axes = (tokens, tokens, tokens, gates, gates, states, ("batch", None))
+        return sharded(rule, axes, (tokens, states))(q, k, v, g, beta, state, segment_ids)
+
+    def _step_by_step(self, q: Array, k: Array, v: Array, g: Array, beta: Array, state: Array) -> tuple[Array, Array]:
+        outputs, states = [], []
+        for t in range(q.shape[1]):
+            one = slice(t, t + 1)
+            o, state = self._delta_rule(q[:, one], k[:, one], v[:, one], g[:, one], beta[:, one], state, None)
+            outputs.append(o)
+            states.append(state)
+        return jnp.concatenate(outputs, axis=1), jnp.stack(states, axis=1)
 
 
 def empty_gdn_cache(config: GatedDeltaNetConfig, batch: int, dtype: Any = jnp.float32) -> GatedDeltaNetCache:
     """The cache before the first token."""
-    channels = 2 * config.num_key_heads * config.head_key_dim + config.num_value_heads * config.head_value_dim
     state = (batch, config.num_value_heads, config.head_key_dim, config.head_value_dim)
-    return GatedDeltaNetCache(jnp.zeros((batch, config.conv_width - 1, channels), dtype), jnp.zeros(state, jnp.float32))
+    conv = (batch, config.conv_width - 1, config.conv_channels)
+    return GatedDeltaNetCache(jnp.zeros(conv, dtype), jnp.zeros(state, jnp.float32))
+
+
+def _every_window(conv: Array, x: Array) -> Array:
+    """The convolution's inputs to carry on after each step: `[B, W-1, C], [B, T, C] -> [B, T, W-1, C]`."""
+    padded = jnp.concatenate([conv.astype(x.dtype), x], axis=1)
+    return jnp.stack([padded[:, t + 1 : t + 1 + conv.shape[1]] for t in range(x.shape[1])], axis=1)
 
 
 def _a_log_init(key: Array, shape: tuple[int, ...]) -> Array:

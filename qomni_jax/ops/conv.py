@@ -1,17 +1,19 @@
 """Causal depthwise convolution with a carried tail."""
 
+import jax
 from jax import Array
 import jax.numpy as jnp
 
 
 def causal_depthwise_conv(
-    x: Array, weight: Array, state: Array, segment_ids: Array | None = None
+    x: Array, weight: Array, state: Array, segment_ids: Array | None = None, ends: Array | None = None
 ) -> tuple[Array, Array]:
     """Depthwise convolution over time that sees the past alone.
 
     `x [B, T, C]`, `weight [W, C]` (tap W-1 multiplies the current step), `state [B, W-1, C]`: the inputs just before
     `x`, zeros at a start. With `segment_ids [B, T]` a step sees its own segment alone (the state belongs to the first).
-    Returns `(y [B, T, C], state)`, the state ready for the next call. No bias, no activation.
+    Returns `(y [B, T, C], state)`, the state ready for the next call; with `ends [B]`, the state after that many steps
+    of each row (the rest of a row is padding). No bias, no activation.
     """
     width = weight.shape[0]
     padded = jnp.concatenate([state.astype(x.dtype), x], axis=1)
@@ -23,4 +25,6 @@ def causal_depthwise_conv(
             past = jnp.pad(segment_ids, ((0, 0), (width - 1 - tap, 0)), mode="edge")[:, :steps]
             tapped = jnp.where((past == segment_ids)[..., None], tapped, 0.0)
         y = y + tapped
-    return y, padded[:, padded.shape[1] - (width - 1) :]
+    if ends is None:
+        return y, padded[:, steps:]
+    return y, jax.vmap(lambda row, end: jax.lax.dynamic_slice_in_dim(row, end, width - 1))(padded, ends)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from qomni_jax.config.talker import TalkerConfig
 from qomni_jax.layers.decoder import Cache, Decoder, RouterStats, empty_cache
-from qomni_jax.layers.linear import embedding_table, projection
+from qomni_jax.layers.linear import embedding_table, projection, with_axes
 from qomni_jax.ops.sampling import sample
 
 
@@ -34,15 +34,24 @@ class Talker(nn.Module):
     def setup(self) -> None:
         c = self.config
         dim = c.decoder.model_dim
-        self.text_embedding = self.param("text_embedding", embedding_table, (c.text_vocab_size, dim))
-        self.code_embedding = self.param("code_embedding", embedding_table, (c.num_codebooks, c.codebook_size, dim))
-        self.frame_marks = self.param("frame_marks", embedding_table, (2, dim))
+        self.text_embedding = self.param(
+            "text_embedding", with_axes(embedding_table, ("vocab", "embed")), (c.text_vocab_size, dim)
+        )
+        self.code_embedding = self.param(
+            "code_embedding",
+            with_axes(embedding_table, (None, "vocab", "embed")),
+            (c.num_codebooks, c.codebook_size, dim),
+        )
+        self.frame_marks = self.param("frame_marks", with_axes(embedding_table, (None, "embed")), (2, dim))
         self.backbone = Decoder(c.decoder)
-        self.codec_head = projection(c.codebook_size + 2, "codec_head")
+        self.codec_head = projection(c.codebook_size + 2, "codec_head", ("embed", "vocab"))
         self.residual_decoder = Decoder(c.residual)
         self.residual_heads = self.param(
             "residual_heads",
-            nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=0),
+            with_axes(
+                nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=0),
+                (None, "embed", "vocab"),
+            ),
             (c.num_codebooks - 1, dim, c.codebook_size),
         )
 
@@ -50,9 +59,8 @@ class Talker(nn.Module):
         self,
         inputs: StreamInput,
         positions: Array,
-        mask: Array,
+        mask: Array | None = None,
         cache: Cache | None = None,
-        start: Array | int = 0,
         segment_ids: Array | None = None,
     ) -> tuple[Array, Array, Cache | None, RouterStats]:
         """Runs the backbone over stream steps.
@@ -60,7 +68,7 @@ class Talker(nn.Module):
         `inputs` as `StreamInput`; the rest as in `layers.decoder.Decoder`. Returns
         first-codebook logits `[B, T, K + 2]` float32, hidden states `[B, T, D]`, the cache and router statistics.
         """
-        hidden, cache, stats = self.backbone(self.embed(inputs), positions, mask, cache, start, segment_ids)
+        hidden, cache, stats = self.backbone(self.embed(inputs), positions, mask, cache, segment_ids)
         return self.codec_head(hidden).astype(jnp.float32), hidden, cache, stats
 
     def embed(self, inputs: StreamInput) -> Array:
@@ -85,7 +93,7 @@ class Talker(nn.Module):
         )
         x = jnp.concatenate([hidden[:, None], embedded], axis=1)
         positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-        out, _, _ = self.residual_decoder(x, positions, jnp.ones(x.shape[:2]))
+        out, _, _ = self.residual_decoder(x, positions)
         return jnp.einsum("nqd,qdk->nqk", out[:, 1:], self.residual_heads).astype(jnp.float32)
 
     def residual_codes(self, hidden: Array, code0: Array, keys: Array, *, temperature: float, top_k: int) -> Array:
@@ -94,15 +102,14 @@ class Talker(nn.Module):
         batch = code0.shape[0]
         if c.num_codebooks == 1:
             return code0[:, None]
-        ones = jnp.ones((batch, 1))
         cache = empty_cache(c.residual, batch, c.num_codebooks)
-        _, cache, _ = self.residual_decoder(hidden[:, None], jnp.zeros((batch, 1), jnp.int32), ones, cache, 0)
+        _, cache, _ = self.residual_decoder(hidden[:, None], jnp.zeros((batch, 1), jnp.int32), cache=cache)
 
         def step(module: "Talker", carry: tuple[Array, Cache], q: Array) -> tuple[tuple[Array, Cache], Array]:
             code, cache = carry
             x = module.code_embedding[q][code][:, None]
             positions = jnp.broadcast_to(q + 1, (batch, 1))
-            out, cache, _ = module.residual_decoder(x, positions, ones, cache, q + 1)
+            out, cache, _ = module.residual_decoder(x, positions, cache=cache)
             logits = (out[:, 0] @ module.residual_heads[q]).astype(jnp.float32)
             drawn = sample(
                 logits, jax.vmap(jax.random.fold_in)(keys, jnp.full(batch, q)), temperature=temperature, top_k=top_k

@@ -10,6 +10,7 @@ import optax
 
 from qomni_jax.config.talker import TalkerConfig
 from qomni_jax.config.training import TalkerTrainingConfig
+from qomni_jax.layers.linear import unbox
 from qomni_jax.ops.moe.router import load_balancing_loss
 from qomni_jax.talker.talker import StreamInput, Talker
 from qomni_jax.training.optimizer import make_optimizer
@@ -36,11 +37,11 @@ def init_talker_state(
     model = Talker(config)
 
     def everything(module: Talker, inputs: StreamInput) -> None:
-        _, hidden, _, _ = module(inputs, zeros, jnp.ones((1, 1)))
+        _, hidden, _, _ = module(inputs, zeros)
         if config.num_codebooks > 1:
             module.residual_logits(hidden[:, 0], inputs.codes[:, 0])
 
-    params = jax.jit(lambda key: model.init(key, inputs, method=everything))(key)["params"]
+    params = jax.jit(lambda key: unbox(model.init(key, inputs, method=everything)))(key)["params"]
     if codebooks is not None:
         projected = codebooks @ jax.random.normal(projection_key, (codebooks.shape[-1], config.decoder.model_dim))
         summed = jnp.sum(jnp.mean(jnp.sum(projected**2, axis=-1), axis=1))

@@ -6,6 +6,7 @@ import pytest
 
 from qomni_jax.config.decoder import DecoderConfig, FeedForwardConfig, GatedDeltaNetConfig
 from qomni_jax.layers.decoder import Decoder, empty_cache
+from qomni_jax.layers.linear import unbox
 from qomni_jax.sizes import talker_tiny
 
 CONFIG = talker_tiny().decoder
@@ -17,7 +18,7 @@ def setting():
     x = np.random.default_rng(0).standard_normal((ROWS, STEPS, CONFIG.model_dim), np.float32)
     positions = np.broadcast_to(np.arange(STEPS), (ROWS, STEPS))
     model = Decoder(CONFIG)
-    variables = jax.jit(model.init)(jax.random.key(1), x[:1, :1], positions[:1, :1], np.ones((1, 1), np.float32))
+    variables = unbox(jax.jit(model.init)(jax.random.key(1), x[:1, :1], positions[:1, :1], np.ones((1, 1), np.float32)))
     return jax.jit(model.apply), variables, x, positions
 
 
@@ -32,7 +33,7 @@ def test_prefill_steps_and_chunk_equal_one_pass(setting):
     outputs = []
     for start, end in [(0, 12), *((t, t + 1) for t in range(12, 18)), (18, 30)]:
         part = slice(start, end)
-        out, cache, _ = apply(variables, x[:, part], positions[:, part], ones(end - start), cache, start)
+        out, cache, _ = apply(variables, x[:, part], positions[:, part], None, cache)
         outputs.append(out)
     np.testing.assert_allclose(np.concatenate(outputs, 1), whole, atol=5e-5)
 
@@ -42,9 +43,7 @@ def test_packed_equals_separate(setting):
     sizes = (9, 14, 7)
     segments = np.repeat(np.arange(3), sizes)
     inside = np.concatenate([np.arange(size) for size in sizes])
-    packed, _, _ = apply(
-        variables, x, inside[None].repeat(ROWS, 0), ones(STEPS), None, 0, segments[None].repeat(ROWS, 0)
-    )
+    packed, _, _ = apply(variables, x, inside[None].repeat(ROWS, 0), ones(STEPS), None, segments[None].repeat(ROWS, 0))
     # Each segment of the first row in a row of its own; what stands behind it there is not seen.
     parts = [slice(0, 9), slice(9, 23), slice(23, 30)]
     rows = [np.concatenate([x[0, part], x[1, : STEPS - (part.stop - part.start)]]) for part in parts]

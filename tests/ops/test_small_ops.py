@@ -70,8 +70,7 @@ def test_convolution_does_not_cross_segments():
 def test_attention_equals_softmax_over_visible_keys():
     q = normal(0, 1, 5, 4, 3)
     k, v = normal(1, 2, 1, 5, 2, 3)
-    positions = np.arange(5)[None]
-    out = attend(q, k, v, positions, positions)
+    out = attend(q, k, v)
     weights = jax.nn.softmax(np.einsum("d,sd->s", q[0, 3, 2], k[0, :4, 1]) / np.sqrt(3))
     np.testing.assert_allclose(out[0, 3, 2], weights @ v[0, :4, 1], atol=1e-5)
 
