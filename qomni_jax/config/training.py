@@ -63,3 +63,33 @@ class TalkerTrainingConfig:
         for field in ("residual_weight", "router_aux_weight"):
             require(getattr(self, field) >= 0, self, field, "0 or more")
         require(self.seed >= 0, self, "seed", "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelTrainingConfig:
+    """How a decoder language model is trained.
+
+    Attributes:
+      steps, batch_size, sequence_length: optimiser steps, packed rows a step, tokens a row.
+      mtp_weight: weight of the multi-token-prediction loss, where the model has that head.
+      loss_chunk: tokens a device whose logits exist at one time.
+      seed: of parameters, data order and every random draw.
+      log_every, checkpoint_every: steps between log lines and between checkpoints.
+    """
+
+    steps: int = 1000
+    batch_size: int = 8
+    sequence_length: int = 1024
+    mtp_weight: float = 0.3
+    loss_chunk: int = 1024
+    optimizer: OptimizerConfig = OptimizerConfig()
+    seed: int = 0
+    log_every: int = 25
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        sizes = ("steps", "batch_size", "sequence_length", "loss_chunk", "log_every", "checkpoint_every")
+        require_positive(self, *sizes)
+        require(self.mtp_weight >= 0, self, "mtp_weight", "0 or more")
+        require(self.seed >= 0, self, "seed", "0 or more")

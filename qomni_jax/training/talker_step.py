@@ -1,7 +1,7 @@
 """One optimiser step of the Talker."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax import Array
@@ -14,16 +14,9 @@ from qomni_jax.layers.linear import unbox
 from qomni_jax.ops.moe.router import load_balancing_loss
 from qomni_jax.talker.talker import StreamInput, Talker
 from qomni_jax.training.optimizer import make_optimizer
+from qomni_jax.training.state import TrainState
 
 Batch = dict[str, Array]
-
-
-class TrainState(NamedTuple):
-    """Everything that a checkpoint holds; `step` counts optimiser steps taken."""
-
-    step: Array
-    params: Any
-    opt_state: Any
 
 
 def init_talker_state(
