@@ -31,7 +31,7 @@ def grouped_query_attention(
       k, v: `[B, S, HK, D]`, H a multiple of HK; query head j reads key head `j // (H / HK)`.
       start: `[B]`, for keys out of a cache: query t of row b stands at slot `start[b] + t` and sees the slots up to its
         own. None: queries and keys are the same tokens, S = T.
-      first: `[B]`, the first slot that holds a token (padding on the left before it), 0 when absent.
+      first: `[B]`, the first slot that holds a token, 0 when absent. Padding before it is not seen and gets 0.
       segment_ids: `[B, T]` without `start`; a query sees its own run of equal ids alone.
       backend: `reference` (all scores at once), `xla` (blocks with a running softmax, linear memory forward and
         backward), `pallas_tpu` (the splash attention kernel that ships with jax; with `start`, `xla` runs); `auto` is
@@ -53,27 +53,28 @@ def grouped_query_attention(
         raise ValueError(f"attention: {slots} keys for {steps} queries: accepted without `start` is as many")
     if start is not None and segment_ids is not None:
         raise ValueError("attention: segment_ids with start: accepted is one of them")
-    low = _first_visible(batch, steps, start, first, segment_ids)
+    offset = jnp.zeros(batch, jnp.int32) if start is None else start.astype(jnp.int32)
+    slot = offset[:, None] + jnp.arange(steps, dtype=jnp.int32)
+    low = _first_visible(slot, first, segment_ids)
     if backend == "auto":
         backend = "pallas_tpu" if jax.default_backend() == "tpu" else "xla"
         if steps <= _DIRECT_STEPS or (backend == "xla" and steps * slots <= _DIRECT_SCORES):
             backend = "reference"
     if backend == "pallas_tpu" and start is None:
-        return attention_pallas_tpu(q, k, v, low)
-    offset = jnp.zeros(batch, jnp.int32) if start is None else start.astype(jnp.int32)
-    return (attention_reference if backend == "reference" else attention_blocked)(q, k, v, offset, low)
+        o = attention_pallas_tpu(q, k, v, low)
+    elif backend == "reference":
+        o = attention_reference(q, k, v, offset, low)
+    else:
+        o = attention_blocked(q, k, v, offset, low)
+    return o if first is None else jnp.where((slot < first[:, None])[..., None, None], 0, o)
 
 
-def _first_visible(
-    batch: int, steps: int, start: Array | None, first: Array | None, segment_ids: Array | None
-) -> Array:
-    """`[B, T]` int32: the first slot that each query sees. Padding on the left sees itself alone, never nothing."""
-    time = jnp.broadcast_to(jnp.arange(steps, dtype=jnp.int32), (batch, steps))
-    low = jnp.zeros((batch, steps), jnp.int32)
+def _first_visible(slot: Array, first: Array | None, segment_ids: Array | None) -> Array:
+    """`[B, T]` int32: the first slot that each query sees. No query sees nothing: padding sees padding."""
+    low = jnp.zeros_like(slot)
     if segment_ids is not None:
         changed = jnp.diff(segment_ids, axis=1, prepend=segment_ids[:, :1]) != 0
-        low = jax.lax.cummax(jnp.where(changed, time, 0), axis=1)
+        low = jax.lax.cummax(jnp.where(changed, slot, 0), axis=1)
     if first is not None:
-        slot = time if start is None else time + start[:, None].astype(jnp.int32)
         low = jnp.where(slot < first[:, None], 0, jnp.maximum(low, first[:, None].astype(jnp.int32)))
     return low

@@ -15,7 +15,7 @@ from qomni_jax.ops.attention.reference import HIDDEN
 
 
 def attention_blocked(
-    q: Array, k: Array, v: Array, start: Array, low: Array, *, block_q: int = 256, block_kv: int = 512
+    q: Array, k: Array, v: Array, start: Array, low: Array, *, block_q: int = 256, block_kv: int = 256
 ) -> Array:
     """Shapes and meaning as in `reference.attention_reference`."""
     batch, steps, heads, dim = q.shape
