@@ -1,0 +1,132 @@
+"""The gated delta rule on a TPU: Pallas kernels forward and backward, in interpret mode on any other backend."""
+
+import functools
+import math
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+from qomni_jax.ops.gated_delta_rule.pallas_tpu_chunk import LANES, Block
+from qomni_jax.ops.gated_delta_rule.pallas_tpu_forward import forward_call
+
+CHUNKS = (32, 64, 128)
+MAX_HEADS = 8
+SAVE_EVERY = 8  # chunks between the states that the forward keeps for the backward
+
+
+def gated_delta_rule_pallas_tpu(
+    q: Array,
+    k: Array,
+    v: Array,
+    g: Array,
+    beta: Array,
+    initial_state: Array,
+    segment_ids: Array | None,
+    *,
+    chunk_size: int = 64,
+) -> tuple[Array, Array]:
+    """Shapes as in `api.gated_delta_rule`; q, k, v float32 or bfloat16, the rest float32. Differentiable.
+
+    A chunk of 32, 64 or 128 tokens fills the 128 lanes with 4, 2 or 1 heads; another `chunk_size` runs as the nearest.
+    Head dimensions are padded with zeros to 128, head counts to whole packs, time to whole chunks.
+    """
+    batch, steps, key_heads, key_dim = q.shape
+    value_heads, value_dim = v.shape[2:]
+    group = value_heads // key_heads
+    chunk = min(CHUNKS, key=lambda c: abs(c - chunk_size))
+    block = choose_block(value_heads, group, chunk, key_dim, value_dim, v.dtype, segment_ids is not None)
+    more_keys = padded_key_heads(key_heads, group, LANES // chunk) - key_heads
+    more_values = more_keys * group
+    time = (0, -steps % chunk)
+
+    def tokens(x: Array, heads: int, features: int) -> Array:
+        x = jnp.pad(x, ((0, 0), time, (0, heads), (0, features)))
+        return x.reshape(*x.shape[:2], -1)
+
+    def gate(x: Array) -> Array:
+        return jnp.pad(x.astype(jnp.float32), ((0, 0), time, (0, more_values)))
+
+    state = initial_state.astype(jnp.float32)
+    dk, dv = block.key_dim - key_dim, block.value_dim - value_dim
+    state = jnp.pad(state, ((0, 0), (0, more_values), (0, dk), (0, dv)))
+    segments = None
+    if segment_ids is not None:
+        segments = jnp.pad(segment_ids, ((0, 0), time), mode="edge")
+    log_decay = jnp.cumsum(gate(g).reshape(batch, -1, chunk, value_heads + more_values), axis=2)
+    o, last = run(
+        tokens(q, more_keys, dk),
+        tokens(k, more_keys, dk),
+        tokens(v, more_values, dv),
+        log_decay.reshape(batch, -1, value_heads + more_values),
+        gate(beta),
+        state,
+        segments,
+        block,
+    )
+    o = o.reshape(batch, -1, value_heads + more_values, block.value_dim)[:, :steps, :value_heads, :value_dim]
+    return o, last[:, :value_heads, :key_dim, :value_dim]
+
+
+def padded_key_heads(key_heads: int, group: int, pack: int) -> int:
+    """The least number from `key_heads` on whose value heads make whole packs."""
+    unit = pack // math.gcd(pack, group)
+    return -(-key_heads // unit) * unit
+
+
+def choose_block(
+    value_heads: int, group: int, chunk: int, key_dim: int, value_dim: int, dtype, segmented: bool
+) -> Block:
+    """The most heads up to `MAX_HEADS` that divide evenly into packs and into key heads."""
+    pack = LANES // chunk
+    heads = padded_key_heads(value_heads // group, group, pack) * group
+    fitting = [
+        n
+        for n in range(pack, max(MAX_HEADS, math.lcm(pack, group)) + 1, pack)
+        if heads % n == 0 and (n % group == 0 or group % n == 0)
+    ]
+    return Block(
+        heads=max(n for n in fitting if n <= MAX_HEADS or n == min(fitting)),
+        group=group,
+        chunk=chunk,
+        key_dim=-(-key_dim // LANES) * LANES,
+        value_dim=-(-value_dim // LANES) * LANES,
+        scale=key_dim**-0.5,
+        precise=dtype == jnp.float32,
+        segmented=segmented,
+    )
+
+
+def pack_gates(log_decay: Array, beta: Array, segments: Array | None, block: Block) -> Array:
+    """Rows of gates, lanes of time: `[B, HV / heads, N, KINDS packs, 128]` (see `pallas_tpu_chunk.KINDS`)."""
+    batch, steps, heads = beta.shape
+    shape = (batch, steps // block.chunk, block.chunk, heads)
+    log_decay, beta = log_decay.reshape(shape), beta.reshape(shape)
+    start, end = log_decay, jnp.exp(log_decay[:, :, -1:] - log_decay)
+    segment = jnp.zeros(shape, jnp.float32)
+    if segments is not None:
+        ids = segments.reshape(*shape[:3], 1)
+        before = jnp.concatenate([ids[:, :1, :1], ids[:, :-1, -1:]], axis=1)
+        start = jnp.where(ids == before, start, -jnp.inf)
+        end = jnp.where(ids == ids[:, :, -1:], end, 0.0)
+        changes = jnp.cumsum(jnp.diff(ids, axis=2, prepend=ids[:, :, :1]) != 0, axis=2)
+        segment = jnp.broadcast_to(changes, shape).astype(jnp.float32)
+    kinds = jnp.stack([log_decay, beta, start, end * beta, segment], axis=-1)  # [B, N, C, H, kinds]
+    kinds = kinds.reshape(*shape[:3], heads // block.heads, block.packs, block.pack, kinds.shape[-1])
+    rows = jnp.transpose(kinds, (0, 3, 1, 6, 4, 5, 2))  # [B, blocks, N, kinds, packs, pack, C]
+    return rows.reshape(*rows.shape[:3], -1, LANES)
+
+
+def on_tpu_or_interpreted(call, *args, **options):
+    """The compiled kernel when lowered for a TPU, else the same kernel in interpret mode."""
+    return jax.lax.platform_dependent(
+        *args,
+        tpu=functools.partial(call, interpret=False, **options),
+        default=functools.partial(call, interpret=True, **options),
+    )
+
+
+def run(q, k, v, log_decay, beta, state, segments, block: Block):
+    gates = pack_gates(log_decay, beta, segments, block)
+    o, last = on_tpu_or_interpreted(forward_call, q, k, v, gates, state, block=block, every=0)
+    return o, last
