@@ -1,0 +1,149 @@
+"""Released checkpoints in and out: `python -m qomni_jax.interop inspect|convert|export|verify`.
+
+Reads Qwen3.5 (dense and mixture of experts, alone or inside a model with vision, whose vision tower is listed and not
+loaded) and Qwen3-Next. Exit code 0: done. 1: `verify` found a tensor out of tolerance. 2: an input is not accepted, and
+nothing was written; one line says which and why.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+import json
+from pathlib import Path
+import re
+import sys
+from typing import Any
+
+from qomni_jax.interop.arrays import flat
+from qomni_jax.interop.errors import CheckpointError
+from qomni_jax.interop.inventory import describe, inventory, not_loaded_note
+from qomni_jax.interop.model import open_language_model
+from qomni_jax.interop.plan import make_plan
+from qomni_jax.interop.released import read_released
+from qomni_jax.interop.save import export
+from qomni_jax.interop.storage import is_converted, require_new, save
+from qomni_jax.interop.verify import verify
+
+_UNITS = {"": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except (CheckpointError, OSError) as error:
+        print(f"qomni_jax.interop {options.name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    found = inventory(read_released(options.checkpoint, options.config))
+    print(describe(found))
+    _write_json(options.json, found)
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    require_new(options.out)
+    if is_converted(Path(options.checkpoint[0])):
+        raise CheckpointError(f"{options.checkpoint[0]}: is converted already: accepted is a released checkpoint")
+    skipped = make_plan(read_released(options.checkpoint)).not_loaded
+    if skipped:
+        print(not_loaded_note(skipped))
+    description, parameters = open_language_model(options.checkpoint, dtype=options.dtype)
+    save(options.out, description, parameters)
+    print(f"wrote {options.out}: {description.family.name}, {_count(parameters):,} parameters")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    require_new(options.out)
+    description, parameters = open_language_model(options.checkpoint, dtype=options.dtype)
+    if options.experts:
+        layout = description.layout._replace(experts=options.experts, mtp_experts=options.experts)
+        description = description._replace(layout=layout)
+    files = export(options.out, description, parameters, max_shard_bytes=options.max_shard_size)
+    print(f"wrote {options.out}: {description.family.name}, {_count(parameters):,} parameters in {len(files)} files")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    report = verify(options.checkpoint or [], options.golden)
+    width = max(map(len, report["tensors"]))
+    for name, row in report["tensors"].items():
+        error = "not finite" if row["max_abs_err"] is None else f"{row['max_abs_err']:.3e}"
+        state = "input" if row.get("input") else "ok" if row["ok"] else "OUT OF TOLERANCE"
+        print(f"{name:{width}}  max_abs_err {error:>10}  rms {row['rms']:.3e}  {state}")
+    for name in report["skipped"]:
+        print(f"{name:{width}}  skipped")
+    _write_json(options.json, report)
+    return 0 if report["ok"] else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m qomni_jax.interop", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="name", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=command)
+        return added
+
+    released = "a released directory (config.json and safetensors files); repeat to add tensors kept in another one"
+    dtype = "type of all parameters; by default each keeps its own"
+
+    inspecting = add("inspect", _inspect, "family, sizes and parameter totals; reads no weights")
+    inspecting.add_argument(
+        "--checkpoint", action="append", required=True, help=released + "; or a text file of keys and shapes"
+    )
+    inspecting.add_argument("--config", type=Path, help="config.json, where it does not stand beside the checkpoint")
+    inspecting.add_argument("--json", type=Path, help="write the findings here")
+
+    converting = add("convert", _convert, "released checkpoint -> ours (orbax and config.json)")
+    converting.add_argument("--checkpoint", action="append", required=True, help=released)
+    converting.add_argument("--out", type=Path, required=True, help="new directory")
+    converting.add_argument("--dtype", choices=("float32", "bfloat16"), help=dtype)
+
+    exporting = add("export", _export, "our checkpoint, or a released one -> safetensors files that transformers loads")
+    exporting.add_argument("--checkpoint", action="append", required=True, help="what convert wrote; or " + released)
+    exporting.add_argument("--out", type=Path, required=True, help="new directory")
+    exporting.add_argument("--dtype", choices=("float32", "bfloat16"), help=dtype)
+    exporting.add_argument(
+        "--max_shard_size", type=_size, default="5GB", help="largest file, such as 500MB (default 5GB)"
+    )
+    exporting.add_argument(
+        "--experts", choices=("fused", "per_expert"), help="one tensor for all experts or one each; default as it came"
+    )
+
+    verifying = add("verify", _verify, "our computation against every tensor of a golden file, in float32")
+    verifying.add_argument("--checkpoint", action="append", help="what convert wrote; or " + released)
+    verifying.add_argument(
+        "--golden", type=Path, required=True, help="safetensors file with inputs and expected tensors"
+    )
+    verifying.add_argument("--json", type=Path, help="write the report here")
+    return parser
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+)(KB|MB|GB|)", text)
+    if not match or not int(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r}: accepted is a number of bytes, KB, MB or GB, such as 500MB")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _count(parameters: Any) -> int:
+    return sum(leaf.size for leaf in flat(parameters).values())
+
+
+def _write_json(path: Path | None, value: dict[str, Any]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Our arrays, filled or emptied a block at a time on the devices that hold them."""
+
+from collections.abc import Mapping, Sequence
+import functools
+from typing import Any
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from qomni_jax.interop.key_map import Rule
+
+
+class Target:
+    """An array to be filled: each device's part is allocated once and written in place."""
+
+    def __init__(self, shape: Sequence[int], dtype: Any, sharding: jax.sharding.Sharding | None = None):
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self._sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        self._starts: dict[jax.Device, tuple[int, ...]] = {}
+        self._parts: dict[jax.Device, Array] = {}
+        for device, index in self._sharding.addressable_devices_indices_map(self.shape).items():
+            bounds = [axis.indices(size)[:2] for axis, size in zip(index or (), self.shape, strict=True)]
+            self._starts[device] = tuple(first for first, _ in bounds)
+            self._parts[device] = jnp.zeros([last - first for first, last in bounds], self.dtype, device=device)
+
+    def write(self, place: Sequence[int], block: np.ndarray) -> None:
+        """`self[place : place + block.shape] = block`, wherever these elements lie."""
+        for device, part in self._parts.items():
+            first = np.maximum(place, self._starts[device])
+            last = np.minimum(np.add(place, block.shape), np.add(self._starts[device], part.shape))
+            if np.all(first < last):
+                inside = tuple(slice(a, b) for a, b in zip(first - place, last - place, strict=True))
+                piece = np.ascontiguousarray(block[inside], self.dtype)
+                at = jnp.asarray(first - self._starts[device], jnp.int32, device=device)
+                # Waiting keeps one block in flight: the next one is read once this one has arrived.
+                self._parts[device] = _write(part, piece, at).block_until_ready()
+
+    def finish(self) -> Array:
+        """The array; the target must not be used afterwards."""
+        return jax.make_array_from_single_device_arrays(self.shape, self._sharding, list(self._parts.values()))
+
+
+def read(array: Array, place: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+    """`array[place : place + shape]` on the host."""
+    return np.asarray(_read(array, jnp.asarray(place, jnp.int32), shape))
+
+
+def leaf_shapes(rules: Mapping[str, Rule]) -> dict[str, tuple[int, ...]]:
+    """Our array -> its shape: the smallest in which every rule has its place."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for rule in rules.values():
+        for leaf, place, shape in rule.places(0, rule.groups):
+            end = tuple(np.add(place, shape).tolist())
+            shapes[leaf] = tuple(map(max, zip(shapes.get(leaf, end), end, strict=True)))
+    return shapes
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"a/b": x}` -> `{"a": {"b": x}}`."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The inverse of `nested`."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
+    return leaves
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _write(part: Array, block: Array, place: Array) -> Array:
+    return jax.lax.dynamic_update_slice(part, block, [place[axis] for axis in range(part.ndim)])
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _read(array: Array, place: Array, shape: tuple[int, ...]) -> Array:
+    return jax.lax.dynamic_slice(array, [place[axis] for axis in range(array.ndim)], shape)

@@ -1,0 +1,277 @@
+"""Which released tensor holds which part of our parameters: one table, read in both directions.
+
+A released matrix is `[out, in]` where ours is `[in, out]`; a released layer is one index into our stacked arrays. A
+`Rule` ties a released tensor to columns of one or more of our arrays. Its rows come in `groups`; a group holds a run of
+rows for each of its `parts` in turn. Most rules have one part of width 1. Grouped ones un-group: in Qwen3-Next a key
+head's queries, keys, values and gates stand together, in Qwen3.5 a query head and its output gate.
+"""
+
+from collections.abc import Iterable, Iterator
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from qomni_jax.config.decoder import LanguageModelConfig
+from qomni_jax.interop.families import Family
+
+
+class Part(NamedTuple):
+    """`width` rows of every group go to `groups * width` columns of `leaf`, from `offset` on."""
+
+    leaf: str
+    width: int = 1
+    offset: int = 0
+
+
+class Rule(NamedTuple):
+    """One released tensor of shape `[groups * rows a group, *rest]`.
+
+    Attributes:
+      name: in the checkpoint.
+      groups, parts: see the module.
+      rest: the other released axes.
+      kind: `columns`: ours has the released rows as its last axis (matrices, the convolution); `rows`: axes stay
+        (vectors, the embedding); `experts`: axis 0 stays and the matrices behind it are transposed.
+      lead: indices into the leading axes of our array (period, place in its run, expert).
+    """
+
+    name: str
+    groups: int
+    parts: tuple[Part, ...]
+    rest: tuple[int, ...] = ()
+    kind: str = "columns"
+    lead: tuple[int, ...] = ()
+
+    @property
+    def group_rows(self) -> int:
+        """Released rows a group."""
+        return sum(part.width for part in self.parts)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the released tensor."""
+        return (self.groups * self.group_rows, *self.rest)
+
+    @property
+    def group_size(self) -> int:
+        """Elements a group."""
+        return self.group_rows * math.prod(self.rest)
+
+    def split(self, first: int, rows: np.ndarray) -> Iterator[tuple[str, tuple[int, ...], np.ndarray]]:
+        """The released groups from number `first` on -> (our array, where in it, what to put there) for every part."""
+        groups = rows.reshape(-1, self.group_rows, *self.rest)
+        start = 0
+        for part in self.parts:
+            block = groups[:, start : start + part.width]
+            start += part.width
+            block = block.reshape(-1, *self.rest)
+            if self.kind == "columns":
+                block = block.reshape(len(block), -1).T
+            elif self.kind == "experts":
+                block = block.swapaxes(-1, -2)
+            place = self._place(part, first, block.shape)
+            yield part.leaf, place, block.reshape((1,) * len(self.lead) + block.shape)
+
+    def places(self, first: int, last: int) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+        """(our array, where in it, which shape) of the parts of the groups `first..last`, for `join`."""
+        for part in self.parts:
+            count = (last - first) * part.width
+            if self.kind == "columns":
+                shape: tuple[int, ...] = (math.prod(self.rest), count)
+            elif self.kind == "experts":
+                shape = (count, *self.rest[::-1])
+            else:
+                shape = (count, *self.rest)
+            yield part.leaf, self._place(part, first, shape), (1,) * len(self.lead) + shape
+
+    def join(self, blocks: list[np.ndarray]) -> np.ndarray:
+        """The inverse of `split`: blocks of our arrays, in the order of `places` -> released rows."""
+        pieces = []
+        for part, block in zip(self.parts, blocks, strict=True):
+            block = block.reshape(block.shape[len(self.lead) :])
+            if self.kind == "columns":
+                block = block.T
+            elif self.kind == "experts":
+                block = block.swapaxes(-1, -2)
+            pieces.append(block.reshape(-1, part.width, *self.rest))
+        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+        return rows.reshape(-1, *self.rest)
+
+    def _place(self, part: Part, first: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        start = part.offset + first * part.width
+        inner = (0,) * (len(shape) - 1)
+        return (*self.lead, *inner, start) if self.kind == "columns" else (*self.lead, start, *inner)
+
+
+class Layout(NamedTuple):
+    """How a checkpoint names what may be named in two ways.
+
+    Attributes:
+      prefix: before `layers.0`, `model.` or, in a model with vision, `model.language_model.`.
+      experts, mtp_experts: `fused` (one tensor for all experts) or `per_expert`, in the decoder and in the head.
+    """
+
+    prefix: str = "model."
+    experts: str = "fused"
+    mtp_experts: str = "fused"
+
+
+def key_map(config: LanguageModelConfig, family: Family, layout: Layout) -> dict[str, Rule]:
+    """Released name -> rule, for every tensor of the language model and of its multi-token-prediction head."""
+    decoder = config.decoder
+    dim = decoder.model_dim
+    rules = [
+        _rows(f"{layout.prefix}embed_tokens.weight", "embed_tokens", config.vocab_size, dim),
+        _rows(f"{layout.prefix}norm.weight", "decoder/norm", dim),
+    ]
+    if not config.tie_embeddings:
+        rules.append(_matrix("lm_head.weight", "lm_head/kernel", config.vocab_size, dim))
+    for number in range(decoder.num_layers):
+        period, place = divmod(number, len(decoder.pattern))
+        kind, run, index = _runs(decoder.pattern)[place]
+        ours, theirs = f"decoder/periods/{kind}_{run}/", f"{layout.prefix}layers.{number}."
+        layer = _layer(config, family, kind, layout.experts)
+        rules += [_scoped(rule, theirs, ours, (period, index)) for rule in layer]
+    if config.num_mtp_layers:
+        layer = _layer(config, family, "attention", layout.mtp_experts)
+        rules += [_scoped(rule, "mtp.layers.0.", "mtp/layer/", ()) for rule in layer]
+        rules += [
+            _rows("mtp.pre_fc_norm_embedding.weight", "mtp/pre_fc_norm_embedding", dim),
+            _rows("mtp.pre_fc_norm_hidden.weight", "mtp/pre_fc_norm_hidden", dim),
+            _rows("mtp.norm.weight", "mtp/norm", dim),
+            _matrix("mtp.fc.weight", "mtp/fc/kernel", dim, 2 * dim),
+        ]
+    return {rule.name: rule for rule in rules}
+
+
+def find_layout(names: Iterable[str]) -> Layout:
+    """The layout that a checkpoint's names show."""
+    prefix = "model."
+    experts = {False: "per_expert", True: "per_expert"}
+    for name in names:
+        if name.startswith("model.language_model."):
+            prefix = "model.language_model."
+        if name.endswith(".mlp.experts.gate_up_proj"):
+            experts[name.startswith("mtp.")] = "fused"
+    return Layout(prefix, experts[False], experts[True])
+
+
+def _layer(config: LanguageModelConfig, family: Family, kind: str, experts: str) -> list[Rule]:
+    dim = config.decoder.model_dim
+    mixer = _attention(config)
+    if kind == "gdn":
+        mixer = _gated_delta_net(config, family.grouped_projections)
+    return [
+        _rows("input_layernorm.weight", "input_norm", dim),
+        _rows("post_attention_layernorm.weight", "post_norm", dim),
+        *mixer,
+        *_feed_forward(config, experts),
+    ]
+
+
+def _gated_delta_net(config: LanguageModelConfig, grouped: bool) -> list[Rule]:
+    c, dim = config.decoder.gdn, config.decoder.model_dim
+    heads, ratio = c.num_key_heads, c.num_value_heads // c.num_key_heads
+    key_dim, value_dim = heads * c.head_key_dim, c.num_value_heads * c.head_value_dim
+    qkv, z = "linear_attn/in_proj_qkv/kernel", "linear_attn/in_proj_z/kernel"
+    b, a = "linear_attn/in_proj_b/kernel", "linear_attn/in_proj_a/kernel"
+    if grouped:
+        parts = (
+            Part(qkv, c.head_key_dim),
+            Part(qkv, c.head_key_dim, key_dim),
+            Part(qkv, ratio * c.head_value_dim, 2 * key_dim),
+            Part(z, ratio * c.head_value_dim),
+        )
+        projections = [
+            Rule("linear_attn.in_proj_qkvz.weight", heads, parts, (dim,)),
+            Rule("linear_attn.in_proj_ba.weight", heads, (Part(b, ratio), Part(a, ratio)), (dim,)),
+        ]
+    else:
+        projections = [
+            _matrix("linear_attn.in_proj_qkv.weight", qkv, 2 * key_dim + value_dim, dim),
+            _matrix("linear_attn.in_proj_z.weight", z, value_dim, dim),
+            _matrix("linear_attn.in_proj_b.weight", b, c.num_value_heads, dim),
+            _matrix("linear_attn.in_proj_a.weight", a, c.num_value_heads, dim),
+        ]
+    return [
+        *projections,
+        Rule(
+            "linear_attn.conv1d.weight", 2 * key_dim + value_dim, (Part("linear_attn/conv1d"),), rest=(1, c.conv_width)
+        ),
+        _rows("linear_attn.A_log", "linear_attn/A_log", c.num_value_heads),
+        _rows("linear_attn.dt_bias", "linear_attn/dt_bias", c.num_value_heads),
+        _rows("linear_attn.norm.weight", "linear_attn/norm", c.head_value_dim),
+        _matrix("linear_attn.out_proj.weight", "linear_attn/out_proj/kernel", dim, value_dim),
+    ]
+
+
+def _attention(config: LanguageModelConfig) -> list[Rule]:
+    c, dim = config.decoder.attention, config.decoder.model_dim
+    kv_dim = c.num_kv_heads * c.head_dim
+    query_and_gate = (Part("self_attn/q_proj/kernel", c.head_dim), Part("self_attn/gate_proj/kernel", c.head_dim))
+    return [
+        Rule("self_attn.q_proj.weight", c.num_heads, query_and_gate, (dim,)),
+        _matrix("self_attn.k_proj.weight", "self_attn/k_proj/kernel", kv_dim, dim),
+        _matrix("self_attn.v_proj.weight", "self_attn/v_proj/kernel", kv_dim, dim),
+        _matrix("self_attn.o_proj.weight", "self_attn/o_proj/kernel", dim, c.num_heads * c.head_dim),
+        _rows("self_attn.q_norm.weight", "self_attn/q_norm", c.head_dim),
+        _rows("self_attn.k_norm.weight", "self_attn/k_norm", c.head_dim),
+    ]
+
+
+def _feed_forward(config: LanguageModelConfig, experts: str) -> list[Rule]:
+    c, dim = config.decoder.feed_forward, config.decoder.model_dim
+    if not c.num_experts:
+        return _swiglu("mlp.", "feed_forward/mlp/", c.hidden_dim, dim)
+    moe = "feed_forward/moe/"
+    gate_up, down = moe + "experts_gate_up_proj", moe + "experts_down_proj"
+    rules = [
+        _matrix("mlp.gate.weight", moe + "gate/kernel", c.num_experts, dim),
+        *_swiglu("mlp.shared_expert.", moe + "shared_expert/", c.hidden_dim, dim),
+        _matrix("mlp.shared_expert_gate.weight", moe + "shared_expert_gate/kernel", 1, dim),
+    ]
+    if experts == "fused":
+        return [
+            *rules,
+            Rule("mlp.experts.gate_up_proj", c.num_experts, (Part(gate_up),), (2 * c.expert_dim, dim), "experts"),
+            Rule("mlp.experts.down_proj", c.num_experts, (Part(down),), (dim, c.expert_dim), "experts"),
+        ]
+    for number in range(c.num_experts):
+        one = f"mlp.experts.{number}."
+        rules += [
+            Rule(one + "gate_proj.weight", c.expert_dim, (Part(gate_up),), (dim,), lead=(number,)),
+            Rule(one + "up_proj.weight", c.expert_dim, (Part(gate_up, 1, c.expert_dim),), (dim,), lead=(number,)),
+            Rule(one + "down_proj.weight", dim, (Part(down),), (c.expert_dim,), lead=(number,)),
+        ]
+    return rules
+
+
+def _swiglu(theirs: str, ours: str, hidden: int, dim: int) -> list[Rule]:
+    return [
+        _matrix(theirs + "gate_proj.weight", ours + "gate_proj/kernel", hidden, dim),
+        _matrix(theirs + "up_proj.weight", ours + "up_proj/kernel", hidden, dim),
+        _matrix(theirs + "down_proj.weight", ours + "down_proj/kernel", dim, hidden),
+    ]
+
+
+def _matrix(name: str, leaf: str, out: int, inner: int) -> Rule:
+    return Rule(name, out, (Part(leaf),), (inner,))
+
+
+def _rows(name: str, leaf: str, length: int, *rest: int) -> Rule:
+    return Rule(name, length, (Part(leaf),), rest, "rows")
+
+
+def _scoped(rule: Rule, theirs: str, ours: str, lead: tuple[int, ...]) -> Rule:
+    parts = tuple(part._replace(leaf=ours + part.leaf) for part in rule.parts)
+    return rule._replace(name=theirs + rule.name, parts=parts, lead=(*lead, *rule.lead))
+
+
+def _runs(pattern: tuple[str, ...]) -> list[tuple[str, int, int]]:
+    """Per layer of the pattern: its kind, the number of its run of equal layers, its place in the run."""
+    runs = []
+    for number, (kind, group) in enumerate(itertools.groupby(pattern)):
+        runs += [(kind, number, index) for index, _ in enumerate(group)]
+    return runs

@@ -1,0 +1,52 @@
+"""Our computation against golden tensors of a reference, tensor by tensor."""
+
+from collections.abc import Iterator, Sequence
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qomni_jax.interop.errors import CheckpointError
+from qomni_jax.interop.model import open_language_model
+from qomni_jax.interop.verify import gated_delta_rule, language_model
+from qomni_jax.interop.verify.golden import Golden, as_json, compare, read_golden
+
+_WITH_MODEL = (language_model,)
+
+
+def verify(checkpoint: Sequence[str | os.PathLike[str]], golden_path: str | os.PathLike[str]) -> dict[str, Any]:
+    """`{"ok", "tensors": {name: {"max_abs_err", "rms", "ok"}}, "skipped"}` for every tensor of a golden file.
+
+    Inputs are rows with `"input": true`. `skipped` holds tensors that nothing here computes. Parameters and activations
+    are float32, products too. `checkpoint` may be empty for goldens of an operator.
+
+    Raises CheckpointError with one line: a file that is not whole, a golden of an unknown kind, an absent checkpoint.
+    """
+    golden = read_golden(golden_path)
+    names = set(golden)
+    with jax.default_matmul_precision("highest"):
+        given, computed = _compute(golden, names, checkpoint, str(golden_path))
+        rows = {name: as_json(name, compare(golden[name], golden[name]), True) for name in sorted(given)}
+        rows |= {name: as_json(name, compare(value, golden[name]), False) for name, value in computed}
+    return {
+        "ok": all(row["ok"] for row in rows.values()) and len(rows) > len(given),
+        "tensors": rows,
+        "skipped": sorted(names - rows.keys()),
+    }
+
+
+def _compute(
+    golden: Golden, names: set[str], checkpoint: Sequence[str | os.PathLike[str]], source: str
+) -> tuple[set[str], Iterator[tuple[str, np.ndarray]]]:
+    """Names of the inputs, and the values that we compute."""
+    if gated_delta_rule.matches(names):
+        return gated_delta_rule.inputs(names), gated_delta_rule.compute(golden)
+    family = next((family for family in _WITH_MODEL if family.matches(names)), None)
+    if family is None:
+        raise CheckpointError(f"{source}: tensors {', '.join(sorted(names)[:4])}, ...: not a golden of a known kind")
+    if not checkpoint:
+        raise CheckpointError(f"{source}: --checkpoint is missing: accepted is the checkpoint that the golden is of")
+    description, parameters = open_language_model(checkpoint, dtype=jnp.float32)
+    return family.inputs(names), family.compute(golden, description, parameters)
