@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from qomni_jax.config.decoder import DecoderConfig
-from qomni_jax.layers.attention import Attention, AttentionCache, empty_attention_cache
+from qomni_jax.layers.attention import Attention, empty_attention_cache
 from qomni_jax.layers.feed_forward import FeedForward
 from qomni_jax.layers.gated_delta_net import GatedDeltaNet, GatedDeltaNetCache, empty_gdn_cache
 from qomni_jax.layers.linear import norm_weight
@@ -98,7 +98,7 @@ class _Period(nn.Module):
     ) -> tuple[Array, tuple[tuple[Any, ...], Any]]:
         new_caches, stats = [], []
         for index, (kind, length) in enumerate(runs(self.config)):
-            layer = _scanned(_layer_class(self.config), length, "layers", self.config.unroll, (0, nn.broadcast))
+            layer = _scanned(decoder_layer(self.config), length, "layers", self.config.unroll, (0, nn.broadcast))
             x, (cache, layer_stats) = layer(kind, self.config, self.every_state, name=f"{kind}_{index}")(
                 x, caches[index], context
             )
@@ -106,6 +106,34 @@ class _Period(nn.Module):
             stats.append(layer_stats)
         x = x if feature is None else x + feature.astype(x.dtype)
         return x, (tuple(new_caches), jax.tree.map(lambda *s: jnp.concatenate(s), *stats))
+
+
+def decoder_layer(config: DecoderConfig) -> Any:
+    """The class of layers, with the rematerialisation that the configuration asks for."""
+    if config.remat is None:
+        return DecoderLayer
+    policy = jax.checkpoint_policies.save_only_these_names(*config.remat)
+    return nn.remat(DecoderLayer, policy=policy, prevent_cse=not config.stacked or config.unroll)
+
+
+def make_context(positions: Array, mask: Array | None, cache: Cache | None, segment_ids: Array | None) -> Context:
+    """What the layers of a call share. Raises ValueError for segments together with a cache."""
+    if cache is not None and segment_ids is not None:
+        raise ValueError("decoder: segment_ids with a cache: accepted is one of them")
+    first = None if mask is None else jnp.argmax(mask > 0, axis=1).astype(jnp.int32)
+    if cache is None:
+        return Context(positions, mask, None, first, segment_ids)
+    first = cache.first if first is None else jnp.where(cache.lengths == 0, first, cache.first)
+    return Context(positions, mask, cache.lengths, first, segment_ids)
+
+
+def moved_on(cache: Cache, layers: tuple[Any, ...], context: Context, steps: int) -> Cache:
+    """The cache after a call of `steps` tokens: each row is longer by what it holds up to its last token."""
+    first = cache.first if context.first is None else context.first
+    if context.mask is None:
+        return Cache(layers, cache.lengths + steps, first)
+    ends = jnp.max(jnp.where(context.mask > 0, jnp.arange(1, steps + 1, dtype=jnp.int32), 0), axis=1)
+    return Cache(layers, cache.lengths + ends, first)
 
 
 class Decoder(nn.Module):
@@ -140,14 +168,7 @@ class Decoder(nn.Module):
         every_state: bool = False,
     ) -> tuple[Array, Cache | None, RouterStats]:
         c = self.config
-        if cache is not None and segment_ids is not None:
-            raise ValueError("decoder: segment_ids with a cache: accepted is one of them")
-        start: Array | None = None
-        first: Any = None if mask is None else jnp.argmax(mask > 0, axis=1).astype(jnp.int32)
-        if cache is not None:
-            start = cache.lengths
-            first = cache.first if first is None else jnp.where(start == 0, first, cache.first)
-        context = Context(positions, mask, start, first, segment_ids)
+        context = make_context(positions, mask, cache, segment_ids)
         x = constrain(x, "batch", "sequence", "activation")
         if c.stacked:
             x, layers, stats = self._loop(x, cache, features, context, every_state)
@@ -155,7 +176,7 @@ class Decoder(nn.Module):
             x, layers, stats = self._one_by_one(x, cache, features, context, every_state)
         weight = norm_weight(self, "norm", c.model_dim, zero_centred=c.zero_centred_norms)
         x = rms_norm(x, weight, c.norm_eps, zero_centred=c.zero_centred_norms)
-        new_cache = None if cache is None else Cache(layers, cache.lengths + _ends(mask, x), first)
+        new_cache = None if cache is None else moved_on(cache, layers, context, x.shape[1])
         return x, new_cache, RouterStats(*stats)
 
     def _loop(self, x: Array, cache: Cache | None, features: Array | None, context: Context, every_state: bool) -> Any:
@@ -174,7 +195,7 @@ class Decoder(nn.Module):
         layers, stats = [], []
         for index in range(c.num_layers):
             kind = c.pattern[index % len(c.pattern)]
-            layer = _layer_class(c)(kind, c, every_state, name=f"layer_{index}")
+            layer = decoder_layer(c)(kind, c, every_state, name=f"layer_{index}")
             x, (new, layer_stats) = layer(x, None if cache is None else cache.layers[index], context)
             layers.append(new)
             stats.append(layer_stats)
@@ -204,17 +225,21 @@ def empty_cache(config: DecoderConfig, batch: int, capacity: int, dtype: Any = j
 
 
 def rollback(config: DecoderConfig, before: Cache, after: Cache, kept: Array) -> Cache:
-    """The cache once only the first `kept [B]` tokens (1 or more) of a call with `every_state` are taken as said.
+    """The cache once only the first `kept [B]` tokens (0 or more) of a call with `every_state` are taken as said.
 
     `before` is the cache that the call was given, `after` the one it returned.
     """
     batch = jnp.arange(kept.shape[0])
 
-    def pick(states: Array) -> Array:  # [..., B, T, ...] -> [..., B, ...]
-        return states[:, :, batch, kept - 1] if config.stacked else states[batch, kept - 1]
+    def pick(old: Array, states: Array) -> Array:  # [..., B, ...], [..., B, T, ...] -> [..., B, ...]
+        axis = 2 if config.stacked else 0
+        index = (slice(None),) * axis + (batch, jnp.maximum(kept - 1, 0))
+        untouched = (kept == 0).reshape((-1,) + (1,) * (old.ndim - axis - 1))
+        return jnp.where(untouched, old, states[index])
 
     layers = tuple(
-        jax.tree.map(pick, layer) if isinstance(layer, GatedDeltaNetCache) else layer for layer in after.layers
+        jax.tree.map(pick, old, new) if isinstance(old, GatedDeltaNetCache) else new
+        for old, new in zip(before.layers, after.layers, strict=True)
     )
     return Cache(layers, before.lengths + kept, after.first)
 
@@ -267,20 +292,6 @@ def runs(config: DecoderConfig) -> list[tuple[str, int]]:
     return [(kind, len(list(group))) for kind, group in itertools.groupby(config.pattern)]
 
 
-def _ends(mask: Array | None, x: Array) -> Array | int:
-    """Slots that a call takes up in each row: all up to its last token."""
-    if mask is None:
-        return x.shape[1]
-    return jnp.max(jnp.where(mask > 0, jnp.arange(1, x.shape[1] + 1), 0), axis=1).astype(jnp.int32)
-
-
-def _layer_class(config: DecoderConfig) -> Any:
-    if config.remat is None:
-        return DecoderLayer
-    policy = jax.checkpoint_policies.save_only_these_names(*config.remat)
-    return nn.remat(DecoderLayer, policy=policy, prevent_cse=not config.stacked or config.unroll)
-
-
 def _scanned(module: Any, length: int, axis: str, unroll: bool, in_axes: tuple[Any, ...]) -> Any:
     return nn.scan(
         module,
@@ -292,21 +303,3 @@ def _scanned(module: Any, length: int, axis: str, unroll: bool, in_axes: tuple[A
         unroll=length if unroll else 1,
         metadata_params={nn.PARTITION_NAME: axis},
     )
-
-
-__all__ = [
-    "AttentionCache",
-    "Cache",
-    "Context",
-    "Decoder",
-    "DecoderLayer",
-    "GatedDeltaNetCache",
-    "RouterStats",
-    "empty_cache",
-    "layer_intermediates",
-    "places",
-    "rollback",
-    "runs",
-    "stack",
-    "unstack",
-]

@@ -1,5 +1,6 @@
 """A language model around the decoder: token embedding, layers, output head tied to the embedding or not."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -7,8 +8,9 @@ from jax import Array
 import jax.numpy as jnp
 
 from qomni_jax.config.decoder import LanguageModelConfig
-from qomni_jax.layers.decoder import Cache, Decoder, RouterStats, empty_cache
+from qomni_jax.layers.decoder import Cache, Decoder, RouterStats, empty_cache, unstack
 from qomni_jax.layers.linear import embedding_table, projection, with_axes
+from qomni_jax.layers.mtp import MultiTokenPrediction, empty_mtp_cache
 from qomni_jax.parallel.rules import constrain
 
 
@@ -42,6 +44,8 @@ class LanguageModel(nn.Module):
         self.decoder = Decoder(c.decoder)
         if not c.tie_embeddings:
             self.lm_head = projection(c.vocab_size, "lm_head", ("embed", "vocab"))
+        if c.num_mtp_layers:
+            self.mtp = MultiTokenPrediction(c.decoder)
 
     def __call__(
         self,
@@ -83,6 +87,24 @@ class LanguageModel(nn.Module):
             positions = default_positions(x.shape[0], x.shape[1], mask, cache, segment_ids)
         return self.decoder(x, positions, mask, cache, segment_ids, features, every_state)
 
+    def mtp_hidden(
+        self,
+        tokens: Array,
+        hidden: Array,
+        positions: Array | None = None,
+        mask: Array | None = None,
+        cache: Cache | None = None,
+        segment_ids: Array | None = None,
+    ) -> tuple[Array, Cache | None, RouterStats]:
+        """The multi-token-prediction head: `tokens [B, T]` that follow each position, `hidden [B, T, D]` there.
+
+        Returns hidden states whose `logits` predict the token after `tokens`, the head's cache and router statistics.
+        `positions` are those of `tokens`; None counts them as `__call__` does, from 1.
+        """
+        if positions is None:
+            positions = 1 + default_positions(tokens.shape[0], tokens.shape[1], mask, cache, segment_ids)
+        return self.mtp(self.embed(tokens), hidden, positions, mask, cache, segment_ids)
+
     def logits(self, hidden: Array) -> Array:
         """`[..., D] -> [..., V]` float32."""
         if self.config.tie_embeddings:
@@ -117,6 +139,23 @@ def empty_language_model_cache(config: LanguageModelConfig, batch: int, capacity
     return empty_cache(config.decoder, batch, capacity, jnp.dtype(config.dtype))
 
 
+def empty_language_model_mtp_cache(config: LanguageModelConfig, batch: int, capacity: int) -> Cache:
+    """The same for the multi-token-prediction head."""
+    return empty_mtp_cache(config.decoder, batch, capacity, jnp.dtype(config.dtype))
+
+
 def init_language_model(config: LanguageModelConfig, key: Array) -> Any:
     """Fresh parameters, boxed with their axis names (`layers.linear.unbox`, `parallel.rules.parameter_shardings`)."""
-    return LanguageModel(config).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+    def everything(model: LanguageModel, tokens: Array) -> None:
+        hidden = model(tokens).hidden
+        if config.num_mtp_layers:
+            model.mtp_hidden(tokens, hidden)
+
+    return LanguageModel(config).init(key, jnp.zeros((1, 1), jnp.int32), method=everything)["params"]
+
+
+def unstack_language_model(config: LanguageModelConfig, params: Any) -> tuple[LanguageModelConfig, Any]:
+    """Configuration and parameters of the twin whose layers have arrays of their own (`DecoderConfig.stacked`)."""
+    twin = dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, stacked=False))
+    return twin, {**params, "decoder": unstack(config.decoder, params["decoder"])}
