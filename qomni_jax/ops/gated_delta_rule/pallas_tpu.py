@@ -7,12 +7,13 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
+from qomni_jax.ops.gated_delta_rule.pallas_tpu_backward import backward_call
 from qomni_jax.ops.gated_delta_rule.pallas_tpu_chunk import LANES, Block
 from qomni_jax.ops.gated_delta_rule.pallas_tpu_forward import forward_call
 
 CHUNKS = (32, 64, 128)
-MAX_HEADS = 8
-SAVE_EVERY = 8  # chunks between the states that the forward keeps for the backward
+MAX_HEADS = 16
+SAVE_EVERY = 8  # chunks between the states that the forward keeps for the backward, at most
 
 
 def gated_delta_rule_pallas_tpu(
@@ -38,7 +39,9 @@ def gated_delta_rule_pallas_tpu(
     block = choose_block(value_heads, group, chunk, key_dim, value_dim, v.dtype, segment_ids is not None)
     more_keys = padded_key_heads(key_heads, group, LANES // chunk) - key_heads
     more_values = more_keys * group
-    time = (0, -steps % chunk)
+    chunks = -(-steps // chunk)
+    every = -(-chunks // -(-chunks // SAVE_EVERY))
+    time = (0, -steps % (chunk * every))
 
     def tokens(x: Array, heads: int, features: int) -> Array:
         x = jnp.pad(x, ((0, 0), time, (0, heads), (0, features)))
@@ -53,16 +56,15 @@ def gated_delta_rule_pallas_tpu(
     segments = None
     if segment_ids is not None:
         segments = jnp.pad(segment_ids, ((0, 0), time), mode="edge")
-    log_decay = jnp.cumsum(gate(g).reshape(batch, -1, chunk, value_heads + more_values), axis=2)
+    gates = pack_gates(gate(g), gate(beta), segments, block)
     o, last = run(
         tokens(q, more_keys, dk),
         tokens(k, more_keys, dk),
         tokens(v, more_values, dv),
-        log_decay.reshape(batch, -1, value_heads + more_values),
-        gate(beta),
+        gates,
         state,
-        segments,
         block,
+        every,
     )
     o = o.reshape(batch, -1, value_heads + more_values, block.value_dim)[:, :steps, :value_heads, :value_dim]
     return o, last[:, :value_heads, :key_dim, :value_dim]
@@ -97,11 +99,11 @@ def choose_block(
     )
 
 
-def pack_gates(log_decay: Array, beta: Array, segments: Array | None, block: Block) -> Array:
+def pack_gates(g: Array, beta: Array, segments: Array | None, block: Block) -> Array:
     """Rows of gates, lanes of time: `[B, HV / heads, N, KINDS packs, 128]` (see `pallas_tpu_chunk.KINDS`)."""
     batch, steps, heads = beta.shape
     shape = (batch, steps // block.chunk, block.chunk, heads)
-    log_decay, beta = log_decay.reshape(shape), beta.reshape(shape)
+    log_decay, beta = jnp.cumsum(g.reshape(shape), axis=2), beta.reshape(shape)
     start, end = log_decay, jnp.exp(log_decay[:, :, -1:] - log_decay)
     segment = jnp.zeros(shape, jnp.float32)
     if segments is not None:
@@ -126,7 +128,25 @@ def on_tpu_or_interpreted(call, *args, **options):
     )
 
 
-def run(q, k, v, log_decay, beta, state, segments, block: Block):
-    gates = pack_gates(log_decay, beta, segments, block)
-    o, last = on_tpu_or_interpreted(forward_call, q, k, v, gates, state, block=block, every=0)
-    return o, last
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def run(q, k, v, gates, state, block: Block, every: int):
+    return tuple(on_tpu_or_interpreted(forward_call, q, k, v, gates, state, block=block, every=0))
+
+
+def run_forward(q, k, v, gates, state, block: Block, every: int):
+    o, last, saved = on_tpu_or_interpreted(forward_call, q, k, v, gates, state, block=block, every=every)
+    return (o, last), (q, k, v, gates, saved)
+
+
+def run_backward(block: Block, every: int, residuals, cotangents):
+    q, k, v, gates, saved = residuals
+    do, last = cotangents
+    arguments = (q, k, v, gates, do, saved, last)
+    dq, dk, dv, dgates, dstate = on_tpu_or_interpreted(backward_call, *arguments, block=block, every=every)
+    if dq.shape != q.shape:  # several blocks of value heads read one key head
+        dq, dk = (x.reshape(*x.shape[:2], -1, block.group // block.heads, block.key_dim) for x in (dq, dk))
+        dq, dk = (x.astype(jnp.float32).sum(axis=3).reshape(q.shape).astype(q.dtype) for x in (dq, dk))
+    return dq, dk, dv, dgates, dstate
+
+
+run.defvjp(run_forward, run_backward)
