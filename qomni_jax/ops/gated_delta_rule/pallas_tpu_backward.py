@@ -54,7 +54,7 @@ def forward_walk(k, v, gates: Gates, state, block: Block):
 
 
 def backward_chunk(q, k, do, gates: Gates, state, decay, gram, inverse, error, carry, block: Block):
-    """Gradients of a chunk: dq, dk by key head, dv by pack (stacked), the gates' `[KINDS packs, 128]`, the new carry."""
+    """Gradients of a chunk: dq, dk by key head, dv by pack (stacked), the gates' rows, the new carry."""
     packs, heads, chunk = range(block.packs), range(block.heads), block.chunk
     key_of = block.key_of
     weights = [decay[p] * gates.row(BETA, p) for p in packs]
@@ -95,8 +95,8 @@ def backward_chunk(q, k, do, gates: Gates, state, decay, gram, inverse, error, c
         for m, h in enumerate(block.members(p))
     ]
 
-    d_q: list[Array | None] = [None] * block.key_heads
-    d_k: list[Array | None] = [None] * block.key_heads
+    d_q: dict[int, Array] = {}
+    d_k: dict[int, Array] = {}
     sums = ColumnSums(block)
     row_kinds: dict[tuple[int, int], Array] = {}
     lane = jax.lax.broadcasted_iota(jnp.int32, (chunk, LANES), 1)
@@ -129,8 +129,8 @@ def backward_chunk(q, k, do, gates: Gates, state, decay, gram, inverse, error, c
         for m, h in enumerate(block.members(p)):
             u = key_of(h)
             part_q, part_k = block.stacked_part(total_q, m), block.stacked_part(total_k, m)
-            d_q[u] = part_q if d_q[u] is None else d_q[u] + part_q
-            d_k[u] = part_k if d_k[u] is None else d_k[u] + part_k
+            d_q[u] = d_q[u] + part_q if u in d_q else part_q
+            d_k[u] = d_k[u] + part_k if u in d_k else part_k
     new = []
     for p in packs:
         for m, h in enumerate(block.members(p)):
@@ -266,7 +266,8 @@ def backward_call(q, k, v, gates, do, saved, last, *, block: Block, every: int, 
     """Inputs as in `forward_call`, with do as o, `saved` and the gradient `last` of the final state.
 
     Returns dq, dk (one a block of value heads where several share a key head), dv, dgates and the gradient of the
-    first state. The chunks of a segment must be whole: N is a multiple of `every`.
+    first state. The gradients take the place of their inputs in memory: a block is written after its last reading.
+    The chunks of a segment must be whole: N is a multiple of `every`.
     """
     batch, steps, width = v.shape
     value_heads = width // block.value_dim
@@ -280,6 +281,9 @@ def backward_call(q, k, v, gates, do, saved, last, *, block: Block, every: int, 
 
     def returned(s, i):  # waits at the last chunk until the walk turns
         return (segments - 1 - s) * every + jnp.minimum(every - 1, 2 * every - 1 - i)
+
+    def needed(s, i):  # of values only the forward walk has need
+        return (segments - 1 - s) * every + jnp.minimum(i, every - 1)
 
     def tokens(width: int, share: int, chunk_of) -> pl.BlockSpec:
         return pl.BlockSpec((1, block.chunk, width), lambda b, j, s, i: (b, chunk_of(s, i), jax.lax.div(j, share)))
@@ -303,7 +307,7 @@ def backward_call(q, k, v, gates, do, saved, last, *, block: Block, every: int, 
         in_specs=[
             tokens(key_width, per, returned),
             tokens(key_width, per, walked),
-            tokens(value_width, 1, walked),
+            tokens(value_width, 1, needed),
             gate_spec(walked),
             tokens(value_width, 1, returned),
             saved_spec,
@@ -340,6 +344,7 @@ def backward_call(q, k, v, gates, do, saved, last, *, block: Block, every: int, 
             bytes_accessed=moved,
             transcendentals=work * c,
         ),
+        input_output_aliases={2: 2, 3: 3} | ({0: 0, 1: 1} if per == 1 else {}),
         interpret=interpret,
         name="gated_delta_rule_backward",
     )(q, k, v, gates, do, saved, last)
