@@ -220,8 +220,7 @@ def empty_cache(config: DecoderConfig, batch: int, capacity: int, dtype: Any = j
         )
     else:
         layers = tuple(layer_cache(kind) for kind in config.pattern * config.periods)
-    zeros = jnp.zeros(batch, jnp.int32)
-    return Cache(layers, zeros, zeros)
+    return Cache(layers, jnp.zeros(batch, jnp.int32), jnp.zeros(batch, jnp.int32))
 
 
 def rollback(config: DecoderConfig, before: Cache, after: Cache, kept: Array) -> Cache:

@@ -51,5 +51,5 @@ class MultiTokenPrediction(nn.Module):
 
 def empty_mtp_cache(config: DecoderConfig, batch: int, capacity: int, dtype: Any = jnp.float32) -> Cache:
     """The head's cache before the first of at most `capacity` tokens a row."""
-    zeros = jnp.zeros(batch, jnp.int32)
-    return Cache((empty_attention_cache(config.attention, batch, capacity, dtype),), zeros, zeros)
+    layer = empty_attention_cache(config.attention, batch, capacity, dtype)
+    return Cache((layer,), jnp.zeros(batch, jnp.int32), jnp.zeros(batch, jnp.int32))

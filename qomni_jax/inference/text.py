@@ -1,0 +1,160 @@
+"""Text from a language model, greedily: prefill in chunks, then one token a step, rows at their own lengths."""
+
+from collections.abc import Sequence
+import functools
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from qomni_jax.config.decoder import LanguageModelConfig
+from qomni_jax.layers.decoder import Cache
+from qomni_jax.layers.language_model import LanguageModel, empty_language_model_cache
+
+
+class Prefilled(NamedTuple):
+    """A batch whose prompts have been read."""
+
+    cache: Cache
+    logits: Array  # [B, V] of the token after each prompt
+    hidden: Array  # [B, D] of each prompt's last token, after the final norm
+
+
+class Generated(NamedTuple):
+    """`tokens [B, N]`, of which `lengths [B]` are said (a stop token included, where one ended the row)."""
+
+    tokens: Array
+    lengths: Array
+
+
+class TextGenerator:
+    """Greedy generation with one model. A row gives the same tokens alone and in any batch.
+
+    Args:
+      config, params: of the model; on a CPU the unstacked twin (`layers.language_model.unstack_language_model`) is
+        faster, as no step copies weights out of a stack.
+      capacity: tokens a row may hold, prompt and answer together.
+      stop_tokens: each ends its row.
+      prefill_chunk: prompt tokens of one call; longer prompts take several.
+    """
+
+    def __init__(
+        self,
+        config: LanguageModelConfig,
+        params: Any,
+        *,
+        capacity: int,
+        stop_tokens: Sequence[int] = (),
+        prefill_chunk: int = 2048,
+    ):
+        if prefill_chunk < 1:
+            raise ValueError(f"prefill_chunk {prefill_chunk}: accepted is 1 or more")
+        self.config, self.params, self.capacity = config, params, capacity
+        self.stop_tokens = tuple(stop_tokens)
+        self.prefill_chunk = prefill_chunk
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
+        """Reads prompts of any lengths, each at least one token. Raises ValueError where one does not fit."""
+        tokens, lengths = pad_prompts(prompts, self.capacity)
+        batch, longest = tokens.shape
+        chunk = min(self.prefill_chunk, longest)
+        tokens = np.pad(tokens, ((0, 0), (0, -longest % chunk)))
+        cache = empty_language_model_cache(self.config, batch, tokens.shape[1] - longest + self.capacity)
+        dim, vocab = self.config.decoder.model_dim, self.config.vocab_size
+        state = Prefilled(cache, jnp.zeros((batch, vocab)), jnp.zeros((batch, dim), self.config.dtype))
+        for start in range(0, tokens.shape[1], chunk):
+            part = jnp.asarray(tokens[:, start : start + chunk])
+            state = _prefill_chunk(self.config, self.params, state, part, jnp.asarray(lengths - start))
+        return state
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        """The answer to each prompt, at most `max_new_tokens` tokens."""
+        check_room(prompts, max_new_tokens, self.capacity)
+        state = self.prefill(prompts)
+        said, _ = _generate(self.config, max_new_tokens, self.stop_tokens, self.params, state)
+        return as_lists(said)
+
+
+def pad_prompts(prompts: Sequence[Sequence[int]], capacity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts as `[B, T]` int32, padded on the right, and their lengths. Raises ValueError for an empty or long one."""
+    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+    if not len(lengths) or lengths.min() < 1 or lengths.max() > capacity:
+        raise ValueError(f"prompts of {lengths.tolist()} tokens: accepted are 1 to {capacity} (capacity) tokens each")
+    rows = [np.pad(np.asarray(prompt, np.int32), (0, int(lengths.max()) - len(prompt))) for prompt in prompts]
+    return np.stack(rows), lengths
+
+
+def check_room(prompts: Sequence[Sequence[int]], new_tokens: int, capacity: int) -> None:
+    """Raises ValueError where the longest prompt and `new_tokens` do not fit in the cache."""
+    longest = max((len(prompt) for prompt in prompts), default=0)
+    if new_tokens < 1 or longest + new_tokens > capacity:
+        raise ValueError(
+            f"{new_tokens} new tokens after a prompt of {longest}: accepted are 1 or more, together at most "
+            f"{capacity} (capacity)"
+        )
+
+
+def as_lists(said: Generated) -> list[list[int]]:
+    """What each row said, as lists."""
+    tokens, lengths = np.asarray(said.tokens), np.asarray(said.lengths)
+    return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+
+
+def is_stop(tokens: Array, stop_tokens: tuple[int, ...]) -> Array:
+    """Where `tokens` are stop tokens."""
+    return jnp.isin(tokens, jnp.asarray(stop_tokens, jnp.int32)) if stop_tokens else jnp.zeros(tokens.shape, bool)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _prefill_chunk(
+    config: LanguageModelConfig, params: Any, state: Prefilled, tokens: Array, remaining: Array
+) -> Prefilled:
+    """Reads one chunk of `tokens [B, T]`, of which row b still has `remaining[b]` (0 or fewer: it is over)."""
+    steps = tokens.shape[1]
+    mask = (jnp.arange(steps) < remaining[:, None]).astype(jnp.float32)
+    last = jnp.clip(remaining - 1, 0, steps - 1)
+    out = LanguageModel(config).apply({"params": params}, tokens, mask=mask, cache=state.cache, logits_at=last)
+    ends_here = ((remaining > 0) & (remaining <= steps))[:, None]
+    hidden = jnp.take_along_axis(out.hidden, last[:, None, None], axis=1)[:, 0]
+    return Prefilled(
+        out.cache,
+        jnp.where(ends_here, out.logits[:, 0], state.logits),
+        jnp.where(ends_here, hidden, state.hidden),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
+def _generate(
+    config: LanguageModelConfig, max_new_tokens: int, stop_tokens: tuple[int, ...], params: Any, state: Prefilled
+) -> tuple[Generated, Cache]:
+    """What is said, and the cache after it: returned so that the one passed in is written in place."""
+    model = LanguageModel(config)
+    batch = state.logits.shape[0]
+
+    def going(loop: Any) -> Array:
+        return (loop[0] < max_new_tokens) & ~jnp.all(loop[3])
+
+    def body(loop: Any) -> Any:
+        index, tokens, lengths, done, token, cache = loop
+        tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[:, None], index, axis=1)
+        lengths = lengths + ~done
+        done = done | is_stop(token, stop_tokens)
+        out = model.apply({"params": params}, token[:, None], cache=cache)
+        return index + 1, tokens, lengths, done, _best(out.logits[:, 0]), out.cache
+
+    start = (
+        jnp.zeros((), jnp.int32),
+        jnp.zeros((batch, max_new_tokens), jnp.int32),
+        jnp.zeros(batch, jnp.int32),
+        jnp.zeros(batch, bool),
+        _best(state.logits),
+        state.cache,
+    )
+    _, tokens, lengths, _, _, cache = jax.lax.while_loop(going, body, start)
+    return Generated(tokens, lengths), cache
+
+
+def _best(logits: Array) -> Array:
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
