@@ -67,9 +67,9 @@ class SpeculativeGenerator:
         check_room(prompts, max_new_tokens, self.capacity)
         tokens, lengths = pad_prompts(prompts, self.capacity)
         state, mtp_cache = self._read(tokens, lengths)
-        said, counts, _ = _generate(
-            self.config, max_new_tokens, self.drafts, self._text.stop_tokens, self._text.params, state, mtp_cache
-        )
+        settings = (self.config, max_new_tokens, self.drafts, self._text.stop_tokens)
+        caches = (state.cache, mtp_cache)
+        said, counts, _ = _generate(*settings, self._text.params, caches, state.logits, state.hidden)
         self.last = Speculation(*(int(count) for count in counts))
         return as_lists(said)
 
@@ -129,19 +129,20 @@ def _prefill_chunk(
     return state, mtp_cache
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(5, 6))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=5)
 def _generate(
     config: LanguageModelConfig,
     max_new_tokens: int,
     drafts: int,
     stop_tokens: tuple[int, ...],
     params: Any,
-    state: Prefilled,
-    mtp_cache: Cache,
+    caches: tuple[Cache, Cache],
+    logits: Array,
+    hidden: Array,
 ) -> tuple[Generated, tuple[Array, Array, Array], tuple[Cache, Cache]]:
     """What is said, the counts of `Speculation`, and the caches, returned so that those passed in are reused."""
     model, variables = LanguageModel(config), {"params": params}
-    batch, dim = state.hidden.shape
+    batch, dim = hidden.shape
     width = drafts + 1
     rows = jnp.arange(batch)
 
@@ -203,16 +204,16 @@ def _generate(
             accepted=loop.accepted + jnp.sum(jnp.where(loop.done, 0, taken)),
         )
 
-    first = _best(state.logits)
+    first = _best(logits)
     zero = jnp.zeros((), jnp.int32)
     start = _Loop(
         tokens=jnp.zeros((batch, max_new_tokens + width), jnp.int32).at[:, 0].set(first),
         lengths=jnp.ones(batch, jnp.int32),
         done=is_stop(first, stop_tokens) | (max_new_tokens <= 1),
-        cache=state.cache,
-        mtp_cache=mtp_cache,
+        cache=caches[0],
+        mtp_cache=caches[1],
         pairs=jnp.zeros((batch, width), jnp.int32).at[:, 0].set(first),
-        hidden=jnp.zeros((batch, width, dim), state.hidden.dtype).at[:, 0].set(state.hidden),
+        hidden=jnp.zeros((batch, width, dim), hidden.dtype).at[:, 0].set(hidden),
         fresh=jnp.ones(batch, jnp.int32),
         rounds=zero,
         rows=zero,

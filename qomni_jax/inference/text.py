@@ -73,7 +73,7 @@ class TextGenerator:
         """The answer to each prompt, at most `max_new_tokens` tokens."""
         check_room(prompts, max_new_tokens, self.capacity)
         state = self.prefill(prompts)
-        said, _ = _generate(self.config, max_new_tokens, self.stop_tokens, self.params, state)
+        said, _ = _generate(self.config, max_new_tokens, self.stop_tokens, self.params, state.cache, state.logits)
         return as_lists(said)
 
 
@@ -127,11 +127,16 @@ def _prefill_chunk(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
 def _generate(
-    config: LanguageModelConfig, max_new_tokens: int, stop_tokens: tuple[int, ...], params: Any, state: Prefilled
+    config: LanguageModelConfig,
+    max_new_tokens: int,
+    stop_tokens: tuple[int, ...],
+    params: Any,
+    cache: Cache,
+    logits: Array,
 ) -> tuple[Generated, Cache]:
     """What is said, and the cache after it: returned so that the one passed in is written in place."""
     model = LanguageModel(config)
-    batch = state.logits.shape[0]
+    batch = logits.shape[0]
 
     def going(loop: Any) -> Array:
         return (loop[0] < max_new_tokens) & ~jnp.all(loop[3])
@@ -149,8 +154,8 @@ def _generate(
         jnp.zeros((batch, max_new_tokens), jnp.int32),
         jnp.zeros(batch, jnp.int32),
         jnp.zeros(batch, bool),
-        _best(state.logits),
-        state.cache,
+        _best(logits),
+        cache,
     )
     _, tokens, lengths, _, _, cache = jax.lax.while_loop(going, body, start)
     return Generated(tokens, lengths), cache
