@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 import functools
+import itertools
+import math
 from typing import Any
 
 import jax
@@ -9,38 +11,51 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
+from qomni_jax.interop.errors import CheckpointError, listing
 from qomni_jax.interop.key_map import Rule
+
+_ALIGNMENT = 64
 
 
 class Target:
-    """An array to be filled: each device's part is allocated once and written in place."""
+    """An array to be filled: each device's part is allocated once and written in place.
+
+    On a CPU device the part is host memory that the finished array takes over; elsewhere blocks are sent to it.
+    """
 
     def __init__(self, shape: Sequence[int], dtype: Any, sharding: jax.sharding.Sharding | None = None):
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
         self._sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         self._starts: dict[jax.Device, tuple[int, ...]] = {}
-        self._parts: dict[jax.Device, Array] = {}
+        self._parts: dict[jax.Device, Any] = {}
         for device, index in self._sharding.addressable_devices_indices_map(self.shape).items():
             bounds = [axis.indices(size)[:2] for axis, size in zip(index or (), self.shape, strict=True)]
             self._starts[device] = tuple(first for first, _ in bounds)
-            self._parts[device] = jnp.zeros([last - first for first, last in bounds], self.dtype, device=device)
+            part = [last - first for first, last in bounds]
+            on_host = device.platform == "cpu"
+            self._parts[device] = _aligned(part, self.dtype) if on_host else jnp.zeros(part, self.dtype, device=device)
 
     def write(self, place: Sequence[int], block: np.ndarray) -> None:
         """`self[place : place + block.shape] = block`, wherever these elements lie."""
         for device, part in self._parts.items():
-            first = np.maximum(place, self._starts[device])
-            last = np.minimum(np.add(place, block.shape), np.add(self._starts[device], part.shape))
+            start = self._starts[device]
+            first = np.maximum(place, start)
+            last = np.minimum(np.add(place, block.shape), np.add(start, part.shape))
             if np.all(first < last):
-                inside = tuple(slice(a, b) for a, b in zip(first - place, last - place, strict=True))
-                piece = np.ascontiguousarray(block[inside], self.dtype)
-                at = jnp.asarray(first - self._starts[device], jnp.int32, device=device)
-                # Waiting keeps one block in flight: the next one is read once this one has arrived.
-                self._parts[device] = _write(part, piece, at).block_until_ready()
+                piece = block[_slices(first - place, last - place)]
+                if isinstance(part, np.ndarray):
+                    part[_slices(first - start, last - start)] = piece
+                else:
+                    piece = np.ascontiguousarray(piece, self.dtype)
+                    at = jnp.asarray(first - start, jnp.int32, device=device)
+                    # Waiting keeps one block in flight: the next one is read once this one has arrived.
+                    self._parts[device] = _write(part, piece, at).block_until_ready()
 
     def finish(self) -> Array:
         """The array; the target must not be used afterwards."""
-        return jax.make_array_from_single_device_arrays(self.shape, self._sharding, list(self._parts.values()))
+        parts = [jax.device_put(part, device, may_alias=True) for device, part in self._parts.items()]
+        return jax.make_array_from_single_device_arrays(self.shape, self._sharding, parts)
 
 
 def read(array: Array, place: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
@@ -56,6 +71,22 @@ def leaf_shapes(rules: Mapping[str, Rule]) -> dict[str, tuple[int, ...]]:
             end = tuple(np.add(place, shape).tolist())
             shapes[leaf] = tuple(map(max, zip(shapes.get(leaf, end), end, strict=True)))
     return shapes
+
+
+def require_complete(source: str, leaves: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Raises CheckpointError unless `leaves` are the arrays that the rules speak of, in their shapes."""
+    shapes = leaf_shapes(rules)
+    problems = {
+        "missing": sorted(shapes.keys() - leaves.keys()),
+        "extra": sorted(leaves.keys() - shapes.keys()),
+        "misshapen": [
+            f"{leaf} {list(leaves[leaf].shape)} (accepted is {list(shape)})"
+            for leaf, shape in shapes.items()
+            if leaf in leaves and tuple(leaves[leaf].shape) != shape
+        ],
+    }
+    if any(problems.values()):
+        raise CheckpointError(f"{source}: {listing(problems)}")
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +107,18 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         leaves |= flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
     return leaves
+
+
+def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """Uninitialised memory that begins where XLA wants an array to begin, so that it can be used without a copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _slices(first: np.ndarray, last: np.ndarray) -> tuple[slice, ...]:
+    return tuple(itertools.starmap(slice, zip(first, last, strict=True)))
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -12,7 +12,7 @@ from qomni_jax.interop.plan import Plan, leaf_dtypes
 from qomni_jax.interop.released import Reader, Released
 from qomni_jax.interop.safetensors_file import DTYPES
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 # The bits of the exponent, all set in NaN and in infinities and in nothing else.
 _EXPONENTS = {"F32": (np.uint32, 0x7F800000), "BF16": (np.uint16, 0x7F80), "F16": (np.uint16, 0x7C00)}
 

@@ -34,7 +34,7 @@ def open_language_model(
             raise CheckpointError(f"{first}: a converted checkpoint is complete: accepted is this one alone")
         description = storage.describe(first)
         places = None if shardings is None else shardings(description.config)
-        return description, storage.restore(first, dtype=dtype, shardings=places)
+        return description, storage.restore(first, description, dtype=dtype, shardings=places)
     released = read_released(paths)
     plan = make_plan(released)
     places = None if shardings is None else shardings(plan.config)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qomni_jax.interop.arrays import flat, leaf_shapes, read
-from qomni_jax.interop.errors import CheckpointError, listing
+from qomni_jax.interop.arrays import flat, read, require_complete
 from qomni_jax.interop.families import CONFIG_DTYPES, released_config
 from qomni_jax.interop.key_map import Rule, key_map
 from qomni_jax.interop.load import block_ranges
@@ -27,7 +26,7 @@ def export(
     """
     leaves = flat(parameters)
     rules = key_map(description.config, description.family, description.layout)
-    _require_complete(path, leaves, rules)
+    require_complete(f"parameters for {path}", leaves, rules)
     infos = {
         name: TensorInfo(NAMES[np.dtype(leaves[rule.parts[0].leaf].dtype)], rule.shape) for name, rule in rules.items()
     }
@@ -76,21 +75,6 @@ def _shards(infos: Mapping[str, TensorInfo], max_bytes: int) -> dict[str, list[s
     if len(groups) == 1:
         return {SINGLE: groups[0]}
     return {f"model-{number:05d}-of-{len(groups):05d}.safetensors": names for number, names in enumerate(groups, 1)}
-
-
-def _require_complete(path: Path, leaves: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    shapes = leaf_shapes(rules)
-    problems = {
-        "missing": sorted(shapes.keys() - leaves.keys()),
-        "extra": sorted(leaves.keys() - shapes.keys()),
-        "misshapen": [
-            f"{leaf} {list(leaves[leaf].shape)} (accepted is {list(shape)})"
-            for leaf, shape in shapes.items()
-            if leaf in leaves and leaves[leaf].shape != shape
-        ],
-    }
-    if any(problems.values()):
-        raise CheckpointError(f"parameters for {path}: {listing(problems)}")
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -15,12 +15,13 @@ import jax
 import orbax.checkpoint as ocp
 
 from qomni_jax.config.decoder import LanguageModelConfig
-from qomni_jax.interop.arrays import flat, nested
+from qomni_jax.interop.arrays import flat, nested, require_complete
 from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.families import FAMILIES, Family
-from qomni_jax.interop.key_map import Layout
+from qomni_jax.interop.key_map import Layout, key_map
 from qomni_jax.interop.released import read_json
 
+_MIN_CHUNK_BYTES, _MAX_CHUNKS = 4 << 20, 256
 FORMAT = "qomni_jax language model 1"
 
 
@@ -47,8 +48,16 @@ def is_converted(path: Path) -> bool:
 def save(path: Path, description: Description, parameters: Mapping[str, Any]) -> None:
     """Writes a checkpoint, whole or not at all; raises CheckpointError when there is something at `path`."""
     with new_directory(path) as directory:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(directory.absolute() / "parameters", dict(parameters))
+        # One file a chunk: the database that orbax writes by default holds all chunks in memory until it commits.
+        handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
+        chunks = jax.tree.map(
+            lambda leaf: ocp.SaveArgs(chunk_byte_size=max(_MIN_CHUNK_BYTES, leaf.nbytes // _MAX_CHUNKS)),
+            dict(parameters),
+        )
+        with ocp.Checkpointer(handler) as checkpointer:
+            checkpointer.save(
+                directory.absolute() / "parameters", args=ocp.args.PyTreeSave(dict(parameters), save_args=chunks)
+            )
         text = {
             "format": FORMAT,
             "family": description.family.name,
@@ -70,22 +79,32 @@ def describe(path: Path) -> Description:
         raise CheckpointError(f"{path / 'config.json'}: not the config of a converted checkpoint ({error})") from None
 
 
-def restore(path: Path, *, dtype: Any = None, shardings: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The parameters of our checkpoint; arguments as those of `load.load_parameters`."""
+def restore(
+    path: Path, description: Description, *, dtype: Any = None, shardings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The parameters of our checkpoint, one array at a time; arguments as those of `load.load_parameters`."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     places = flat(shardings) if shardings is not None else {}
-    with ocp.StandardCheckpointer() as checkpointer:
-        directory = path.absolute() / "parameters"
+    directory = path.absolute() / "parameters"
+    found: dict[str, Any] = {}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
         try:
             saved = flat(checkpointer.metadata(directory).item_metadata.tree)
-            wanted = {
-                leaf: jax.ShapeDtypeStruct(meta.shape, dtype or meta.dtype, sharding=places.get(leaf, device))
-                for leaf, meta in saved.items()
-            }
-            return checkpointer.restore(directory, nested(wanted))
+            require_complete(str(path), saved, key_map(description.config, description.family, description.layout))
+            for leaf, meta in saved.items():
+                wanted = ocp.ArrayRestoreArgs(
+                    dtype=dtype or meta.dtype, sharding=places.get(leaf, device), global_shape=meta.shape
+                )
+                arguments = ocp.args.PyTreeRestore(
+                    item=nested({leaf: meta}), restore_args=nested({leaf: wanted}), partial_restore=True
+                )
+                found |= flat(checkpointer.restore(directory, args=arguments))
+        except CheckpointError:
+            raise
         except (OSError, ValueError, KeyError, AttributeError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{path}: its parameters cannot be read ({reason})") from None
+    return nested(found)
 
 
 def require_new(path: Path) -> None:

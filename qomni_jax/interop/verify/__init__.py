@@ -10,10 +10,10 @@ import numpy as np
 
 from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.model import open_language_model
-from qomni_jax.interop.verify import gated_delta_rule, language_model
+from qomni_jax.interop.verify import gated_delta_rule, language_model, mtp
 from qomni_jax.interop.verify.golden import Golden, as_json, compare, read_golden
 
-_WITH_MODEL = (language_model,)
+_WITH_MODEL = (language_model, mtp)
 
 
 def verify(checkpoint: Sequence[str | os.PathLike[str]], golden_path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class _TextModel:
     """The model on one golden's tokens; what several tensors need is computed once."""
 
     def __init__(self, golden: Golden, description: Description, parameters: Any):
-        self.description = dataclass_with_float32(description)
+        self.description = in_float32(description)
         self.config = self.description.config
         self.parameters = parameters
         self.tokens = golden["input_ids"]
@@ -140,7 +140,7 @@ class _TextModel:
         return run(self.rows)
 
 
-def dataclass_with_float32(description: Description) -> Description:
+def in_float32(description: Description) -> Description:
     """The same model with stacked layers and float32 activations, which the tolerances assume."""
     config = description.config
     decoder = dataclasses.replace(config.decoder, stacked=True)
