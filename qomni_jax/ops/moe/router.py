@@ -1,4 +1,4 @@
-"""Top-k routing with a load-balancing loss."""
+"""Top-k routing, the load-balancing loss, and what to watch of a router."""
 
 from typing import NamedTuple
 
@@ -11,20 +11,22 @@ class Routing(NamedTuple):
     """Where each token goes. `experts`, `weights` are `[N, k]`; the rest are sums over tokens for loss and metrics."""
 
     experts: Array  # int32
-    weights: Array  # float32, sum to 1 over k
+    weights: Array  # float32, sum to 1 over k when normalised
     chosen: Array  # [E] how many (masked) tokens chose the expert
     probability: Array  # [E] sum of router probabilities over (masked) tokens
     tokens: Array  # [] how many tokens count
 
 
-def route(logits: Array, top_k: int, mask: Array) -> Routing:
-    """Softmax over all experts in float32, top-k, renormalise: `logits [N, E]`, `mask [N]` (1 counts) -> `Routing`.
+def route(logits: Array, top_k: int, mask: Array, *, normalize: bool = True) -> Routing:
+    """Softmax over all experts in float32, then top-k: `logits [N, E]`, `mask [N]` (1 counts) -> `Routing`.
 
-    Source: Qwen3.5 sparse block (normalised top-k probabilities).
+    `normalize` scales the chosen probabilities to sum to 1 (Qwen3.5 always; `norm_topk_prob` of Qwen3-Next and
+    Qwen3-Omni).
     """
     probabilities = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
     weights, experts = jax.lax.top_k(probabilities, top_k)
-    weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
+    if normalize:
+        weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
     mask = mask.astype(jnp.float32)
     one_hot = jax.nn.one_hot(experts, logits.shape[-1], dtype=jnp.float32)
     chosen = jnp.einsum("nke,n->e", one_hot, mask)
@@ -35,3 +37,32 @@ def load_balancing_loss(chosen: Array, probability: Array, tokens: Array) -> Arr
     """E * sum_e f_e P_e over shares of tokens, `[..., E], [..., E], [...] -> [...]`; k when the load is balanced."""
     tokens = jnp.maximum(tokens, 1.0)[..., None]
     return chosen.shape[-1] * jnp.sum(chosen / tokens * probability / tokens, axis=-1)
+
+
+def pooled_load_balancing_loss(chosen: Array, probability: Array, tokens: Array) -> Array:
+    """The released models' loss: f and P are shares over the tokens of all layers, `[L, E], [L, E], [L] -> []`.
+
+    Source: Qwen3.5, `router_aux_loss_coef`. Two layers with opposite preferences balance each other here; the mean
+    over layers of `load_balancing_loss` does not allow that.
+    """
+    return load_balancing_loss(jnp.sum(chosen, axis=0), jnp.sum(probability, axis=0), jnp.sum(tokens))
+
+
+def router_metrics(chosen: Array, probability: Array, tokens: Array) -> dict[str, Array]:
+    """What to watch, per layer, of `[L, E], [L, E], [L]`; entropies in nats, log E when the load is balanced.
+
+    `load [L, E]`: an expert's share of all choices; `max_load [L]`; `load_entropy [L]`; `probability_entropy [L]`:
+    entropy of the mean router probabilities.
+    """
+    load = chosen / jnp.maximum(jnp.sum(chosen, axis=-1, keepdims=True), 1.0)
+    mean = probability / jnp.maximum(tokens, 1.0)[..., None]
+    return {
+        "load": load,
+        "max_load": jnp.max(load, axis=-1),
+        "load_entropy": _entropy(load),
+        "probability_entropy": _entropy(mean),
+    }
+
+
+def _entropy(shares: Array) -> Array:
+    return -jnp.sum(jax.scipy.special.xlogy(shares, shares), axis=-1)

@@ -1,0 +1,36 @@
+"""SwiGLU experts applied to routed tokens: the public function, and the choice of a form for it."""
+
+from collections.abc import Callable
+
+from jax import Array
+
+from qomni_jax.ops.moe.blocked import expert_mlp_blocked
+from qomni_jax.ops.moe.reference import expert_mlp_reference
+from qomni_jax.ops.moe.xla import expert_mlp_xla
+
+BACKENDS: dict[str, Callable[..., Array]] = {
+    "blocked": expert_mlp_blocked,
+    "reference": expert_mlp_reference,
+    "xla": expert_mlp_xla,
+}
+
+
+def expert_mlp(
+    x: Array, experts: Array, weights: Array, gate_up: Array, down: Array, *, backend: str = "xla", block_size: int = 64
+) -> Array:
+    """Weighted sum over each token's experts of `down(silu(gate x) * up x)`; no token is ever dropped.
+
+    `x [N, D]`, `experts [N, k]` int, `weights [N, k]`, `gate_up [E, D, 2F]` (gate columns first), `down [E, F, D]` ->
+    `[N, D]` in x's type; products of bfloat16 are summed in float32. Backends:
+
+    - `reference`: every expert on every token, masked; the contract.
+    - `xla`: a loop over each expert's own rows, weights read where they lie; right for a CPU.
+    - `blocked`: rows padded into blocks, one batched product of all of them; right for a GPU, where a loop whose
+      length the device decides makes the host wait.
+
+    Source: the sparse block of Qwen3-Next and Qwen3.5. Raises ValueError for an unknown backend.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"expert_mlp: backend {backend!r}: accepted is {', '.join(sorted(BACKENDS))}")
+    gate_up, down = gate_up.astype(x.dtype), down.astype(x.dtype)
+    return BACKENDS[backend](x, experts, weights, gate_up, down, block_size)
