@@ -215,7 +215,7 @@ def backward_kernel(
     @pl.when(step < every)
     def _():
         v = [columns(v_ref[0], h, block.value_dim) for h in range(block.heads)]
-        gates = Gates(gates_ref[0, 0, 0], block)
+        gates = Gates.from_logarithm(gates_ref[0, 0, 0], block)
         state = [states[at, h] for h in range(block.heads)]
         decay, gram, inverse, error, new = forward_walk(k, v, gates, state, block)
         for p in packs:
@@ -234,7 +234,7 @@ def backward_kernel(
             q,
             k,
             do,
-            Gates(gates_ref[0, 0, 0], block),
+            Gates.from_logarithm(gates_ref[0, 0, 0], block),
             [states[at, h] for h in range(block.heads)],
             [decay_store[at, p] for p in packs],
             [gram_store[at, p] for p in packs],
@@ -344,7 +344,7 @@ def backward_call(q, k, v, gates, do, saved, last, *, block: Block, every: int, 
             bytes_accessed=moved,
             transcendentals=work * c,
         ),
-        input_output_aliases={2: 2, 3: 3} | ({0: 0, 1: 1} if per == 1 else {}),
+        input_output_aliases={2: 2, 3: 3, 6: 4} | ({0: 0, 1: 1} if per == 1 else {}),
         interpret=interpret,
         name="gated_delta_rule_backward",
     )(q, k, v, gates, do, saved, last)

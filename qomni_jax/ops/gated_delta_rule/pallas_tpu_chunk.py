@@ -166,12 +166,17 @@ def unit_lower_inverse(lower: Sequence[Array], block: Block) -> list[Array]:
 class Gates:
     """Rows and columns of the gates of a chunk, `[KINDS packs, 128]`: kinds outermost, then packs; lanes are time."""
 
-    def __init__(self, gates: Array, block: Block):
+    def __init__(self, rows: Array, block: Block):
         self.block = block
+        self.rows = rows
+        self.turned = rows.T
+
+    @classmethod
+    def from_logarithm(cls, rows: Array, block: Block) -> "Gates":
+        """Of rows as they lie in HBM, where the decay since the chunk's start is given by its logarithm."""
         at = START * block.packs
-        kept = [gates[:at], jnp.exp(gates[at : at + block.packs]), gates[at + block.packs :]]
-        self.rows = jnp.concatenate(kept)
-        self.turned = self.rows.T
+        start = jnp.exp(rows[at : at + block.packs])
+        return cls(jnp.concatenate([rows[:at], start, rows[at + block.packs :]]), block)
 
     def row(self, kind: int, pack: int) -> Array:
         at = kind * self.block.packs + pack

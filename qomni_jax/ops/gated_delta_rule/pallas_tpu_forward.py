@@ -70,7 +70,7 @@ def forward_kernel(q_ref, k_ref, v_ref, gates_ref, first_ref, o_ref, last_ref, *
     q = [columns(q_ref[0], i, block.key_dim) for i in range(block.key_heads)]
     k = [columns(k_ref[0], i, block.key_dim) for i in range(block.key_heads)]
     v = [columns(v_ref[0], h, block.value_dim) for h in range(block.heads)]
-    gates = Gates(gates_ref[0, 0, 0], block)
+    gates = Gates.from_logarithm(gates_ref[0, 0, 0], block)
     out, new = forward_chunk(q, k, v, gates, [state[h] for h in range(block.heads)], block)
     for h in range(block.heads):
         state[h] = new[h]
