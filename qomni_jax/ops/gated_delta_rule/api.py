@@ -1,16 +1,32 @@
-"""The public function, and the choice of a form for it."""
+"""The public function: what it accepts, and the choice of a form for it."""
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
 from jax import Array
 import jax.numpy as jnp
+import numpy as np
 
 from qomni_jax.ops.gated_delta_rule.reference import gated_delta_rule_reference
+from qomni_jax.ops.gated_delta_rule.step import gated_delta_rule_step
 from qomni_jax.ops.gated_delta_rule.xla import gated_delta_rule_chunked
 
+DECODE_STEPS = 4  # tokens up to which `auto` takes the recurrence
+
+
+def _pallas_tpu(*args: Any, chunk_size: int) -> tuple[Array, Array]:
+    # Pallas takes a second to import, which a program that never runs it need not wait for.
+    from qomni_jax.ops.gated_delta_rule.pallas_tpu import gated_delta_rule_pallas_tpu
+
+    return gated_delta_rule_pallas_tpu(*args, chunk_size=chunk_size)
+
+
 BACKENDS: dict[str, Callable[..., tuple[Array, Array]]] = {
-    "reference": lambda *args, chunk_size: gated_delta_rule_reference(*args),
-    "xla": lambda *args, chunk_size: gated_delta_rule_chunked(*args, chunk_size=chunk_size),
+    "reference": gated_delta_rule_reference,
+    "xla": gated_delta_rule_chunked,
+    "pallas_tpu": _pallas_tpu,
+    "step": gated_delta_rule_step,
 }
 
 
@@ -29,6 +45,7 @@ def gated_delta_rule(
     """Linear attention with a decaying state that is corrected, not summed (Gated DeltaNet, as in Qwen3-Next).
 
     Per value head, with S of [DK, DV]: `S <- exp(g) S;  S <- S + k (beta (v - k^T S))^T;  o = (DK^-0.5 q)^T S`.
+    Differentiable in every array but `segment_ids`; gates, states and sums are float32 whatever q, k and v are.
 
     Args:
       q, k: `[B, T, HK, DK]`, usually L2-normalised.
@@ -36,30 +53,55 @@ def gated_delta_rule(
       g: `[B, T, HV]`, log decay, at most 0.
       beta: `[B, T, HV]`, writing strength in 0..1.
       initial_state: `[B, HV, DK, DV]`, zeros when absent; the first segment goes on from it.
-      segment_ids: `[B, T]` whole numbers; the state is reset where they change, so that sequences packed into one row
-        do not see each other.
-      backend: `reference` runs token by token, `xla` in chunks; `auto` takes the recurrence for one token, else chunks.
-      chunk_size: tokens a chunk, a power of two; T need not be a multiple.
+      segment_ids: `[B, T]` whole numbers that never decrease along a row; the state is reset where they change, so that
+        sequences packed into one row do not see each other.
+      backend: `reference` is the recurrence as a scan; `xla` runs in chunks, for CPUs and GPUs; `pallas_tpu` runs
+        kernels (interpreted, slowly, on anything but a TPU); `step` is the recurrence for decoding. `auto` takes `step`
+        for up to 4 tokens, else kernels on a TPU and chunks elsewhere.
+      chunk_size: the most tokens of a chunk, a power of two; a form may take another. T need not be a multiple.
 
     Returns `(o [B, T, HV, DV] in v's type, final state [B, HV, DK, DV] float32)`.
 
     Raises:
-      ValueError: head counts that do not divide, or an unknown backend.
+      ValueError: no tokens, shapes that do not agree, value heads that are no multiple of the key heads, segment ids
+        that decrease (seen only outside `jit`), a chunk size that is no power of two, an unknown backend.
     """
-    batch, steps, key_heads, key_dim = q.shape
-    value_heads, value_dim = v.shape[2:]
-    if value_heads % key_heads:
-        raise ValueError(
-            f"gated_delta_rule: {value_heads} value heads: accepted is a multiple of {key_heads} key heads"
-        )
-    if backend not in ("auto", *BACKENDS):
-        raise ValueError(f"gated_delta_rule: backend {backend!r}: accepted is auto, {', '.join(sorted(BACKENDS))}")
+    _check(q, k, v, g, beta, initial_state, segment_ids, backend, chunk_size)
     if initial_state is None:
-        initial_state = jnp.zeros((batch, value_heads, key_dim, value_dim), jnp.float32)
+        initial_state = jnp.zeros((v.shape[0], v.shape[2], q.shape[3], v.shape[3]), jnp.float32)
     if backend == "auto":
-        backend = "reference" if steps == 1 else "xla"
-    if segment_ids is None:
-        segment_ids = jnp.zeros((batch, steps), jnp.int32)
-    args = [x.astype(jnp.float32) for x in (q, k, v, g, beta, initial_state)]
-    o, state = BACKENDS[backend](*args, segment_ids, chunk_size=chunk_size)
-    return o.astype(v.dtype), state
+        backend = "pallas_tpu" if jax.default_backend() == "tpu" else "xla"
+        backend = "step" if q.shape[1] <= DECODE_STEPS else backend
+    gates = (g.astype(jnp.float32), beta.astype(jnp.float32), initial_state.astype(jnp.float32))
+    return BACKENDS[backend](q, k, v, *gates, segment_ids, chunk_size=chunk_size)
+
+
+def _check(q, k, v, g, beta, initial_state, segment_ids, backend, chunk_size) -> None:
+    def require(condition: bool, what: str, accepted: str) -> None:
+        if not condition:
+            raise ValueError(f"gated_delta_rule: {what}: accepted is {accepted}")
+
+    require(backend in ("auto", *BACKENDS), f"backend {backend!r}", f"auto, {', '.join(BACKENDS)}")
+    require(chunk_size > 0 and chunk_size & (chunk_size - 1) == 0, f"chunk_size {chunk_size}", "a power of two")
+    require(q.ndim == 4, f"q {q.shape}", "[B, T, HK, DK]")
+    batch, steps, key_heads, key_dim = q.shape
+    require(k.shape == q.shape, f"k {k.shape}", f"the shape of q, {q.shape}")
+    require(v.ndim == 4 and v.shape[:2] == (batch, steps), f"v {v.shape}", f"[{batch}, {steps}, HV, DV]")
+    value_heads, value_dim = v.shape[2:]
+    require(steps > 0, "no tokens", "at least one")
+    require(
+        key_heads > 0 and value_heads > 0 and value_heads % key_heads == 0,
+        f"{value_heads} value heads",
+        f"a multiple of {key_heads} key heads",
+    )
+    for name, x, shape in (
+        ("g", g, (batch, steps, value_heads)),
+        ("beta", beta, (batch, steps, value_heads)),
+        ("initial_state", initial_state, (batch, value_heads, key_dim, value_dim)),
+        ("segment_ids", segment_ids, (batch, steps)),
+    ):
+        require(x is None or x.shape == shape, f"{name} {None if x is None else x.shape}", str(list(shape)))
+    if segment_ids is not None and not isinstance(segment_ids, jax.core.Tracer):
+        falls = np.argwhere(np.diff(np.asarray(segment_ids), axis=1) < 0)
+        where = f"segment_ids decrease after token {falls[0][1]} of row {falls[0][0]}" if len(falls) else ""
+        require(not len(falls), where, "ids that never decrease along a row")

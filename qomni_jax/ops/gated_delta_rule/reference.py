@@ -6,9 +6,18 @@ import jax.numpy as jnp
 
 
 def gated_delta_rule_reference(
-    q: Array, k: Array, v: Array, g: Array, beta: Array, initial_state: Array, segment_ids: Array
+    q: Array,
+    k: Array,
+    v: Array,
+    g: Array,
+    beta: Array,
+    initial_state: Array,
+    segment_ids: Array | None = None,
+    *,
+    chunk_size: int = 1,
 ) -> tuple[Array, Array]:
-    """Shapes as in `api.gated_delta_rule`, all float32."""
+    """Shapes as in `api.gated_delta_rule`; any float type in, computed in float32. `chunk_size` is not used."""
+    del chunk_size
     group = v.shape[2] // q.shape[2]
     scale = q.shape[-1] ** -0.5
 
@@ -20,7 +29,9 @@ def gated_delta_rule_reference(
         state = state + jnp.einsum("bhk,bhv->bhkv", k_t, beta_t[..., None] * error)
         return state, jnp.einsum("bhk,bhkv->bhv", scale * q_t, state)
 
+    if segment_ids is None:
+        segment_ids = jnp.zeros(v.shape[:2], jnp.int32)
     fresh = jnp.diff(segment_ids, axis=1, prepend=segment_ids[:, :1]) != 0
-    time_first = tuple(jnp.moveaxis(x, 1, 0) for x in (q, k, v, g, beta, fresh))
-    state, o = jax.lax.scan(step, initial_state, time_first)
-    return jnp.moveaxis(o, 0, 1), state
+    tokens = (*(x.astype(jnp.float32) for x in (q, k, v, g, beta)), fresh)
+    state, o = jax.lax.scan(step, initial_state.astype(jnp.float32), tuple(jnp.moveaxis(x, 1, 0) for x in tokens))
+    return jnp.moveaxis(o, 0, 1).astype(v.dtype), state

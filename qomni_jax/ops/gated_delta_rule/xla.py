@@ -1,14 +1,36 @@
-"""The chunked (WY) form in plain XLA: matrix products inside a chunk, a scan over chunks.
+"""The chunked (WY) form in plain XLA, for CPUs and GPUs: a scan over chunks, and a backward pass that mirrors it.
 
-With G the running sum of g in a chunk and D_ij = exp(G_i - G_j) for j <= i, let L be the strictly lower part of
-(beta K K^T) * D. Then V_new = (I + L)^-1 (beta V - (beta K e^G) S), O = (Q e^G) S + ((Q K^T) * D) V_new and
-S <- e^(G_last) S + (K e^(G_last - G))^T V_new. Where segments change, D, e^G and e^(G_last - G) are cut to zero.
+With G the running sum of g in a chunk, D_ij = exp(G_i - G_j) for j <= i and s = DK^-0.5, a chunk computes
+
+    L = strictly lower part of beta (K K^T) D,   T = (I + L)^-1,   A = s (Q K^T) D,
+    U = T (beta (V - e^G K S)),   O = s e^G Q S + A U,   S' = e^(G_last) S + K^T (e^(G_last - G) U).
+
+Where segments change, D, e^G and e^(G_last - G) are cut to zero. All of it happens inside the scan, where a chunk's
+working set stays in a core's cache; T, U and the state before every `stride`-th chunk are kept for the backward pass,
+the rest is computed again. Going back with dS', the cotangent of the state after the chunk,
+
+    dU = A^T dO + e^(G_last - G) K dS',   dR = T^T dU,   dA = dO U^T,   dL = -(dR U^T, strictly lower),
+
+dQ, dK, dV and dS follow by the product rule. What reaches G through the state is a row sum of terms that dQ and dK are
+made of, what reaches G_last is <dS', S'>, and what reaches G through D is row sums less column sums of dA A + dL L: no
+product is needed for the gates alone, and none of these is a small difference of large numbers.
 """
+
+import functools
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
 import jax.numpy as jnp
 import numpy as np
+
+from qomni_jax.ops.gated_delta_rule.chunks import Gates, Plan, Tiles, by_token, largest_tile, make_gates, put, take
+from qomni_jax.ops.gated_delta_rule.inverse import unit_lower_inverse
+
+CPU_CHUNK = 32
+CPU_TILE_BYTES = 1 << 19
+
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def gated_delta_rule_chunked(
@@ -18,76 +40,229 @@ def gated_delta_rule_chunked(
     g: Array,
     beta: Array,
     initial_state: Array,
-    segment_ids: Array,
+    segment_ids: Array | None,
     *,
     chunk_size: int,
 ) -> tuple[Array, Array]:
-    """Shapes as in `api.gated_delta_rule`, all float32. Raises ValueError unless `chunk_size` is a power of two."""
-    if chunk_size < 1 or chunk_size & (chunk_size - 1):
-        raise ValueError(f"gated_delta_rule: chunk_size {chunk_size}: accepted is a power of two")
+    """Shapes as in `api.gated_delta_rule`; any float type in, computed in float32.
+
+    `chunk_size`, a power of two, is the most tokens of a chunk. A CPU takes at most 32: its products run at full speed
+    from there on and longer chunks need more of them; it also takes heads and batch rows in tiles whose states fit the
+    cache of a core.
+    """
     batch, steps, key_heads, key_dim = q.shape
     value_heads, value_dim = v.shape[2:]
-    group = value_heads // key_heads
+    rows, heads = batch, key_heads
+    if jax.default_backend() == "cpu":
+        chunk_size = min(chunk_size, CPU_CHUNK)
+        state_bytes = 4 * key_dim * value_dim * (value_heads // key_heads)
+        rows, heads = largest_tile(batch, key_heads, state_bytes, CPU_TILE_BYTES)
     chunk = min(chunk_size, 1 << (steps - 1).bit_length())
-    padding = -steps % chunk
-    chunks = (steps + padding) // chunk
-
-    def split(x: Array, *heads: int) -> Array:
-        """[B, T, H, ...] -> [N, B, *heads, C, ...]; the zeros that pad a tail leave the state as it is."""
-        x = jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
-        x = x.reshape(batch, chunks, chunk, *heads, *x.shape[3:])
-        return jnp.moveaxis(jnp.moveaxis(x, 1, 0), 2, 2 + len(heads))
-
-    q = split(q * key_dim**-0.5, key_heads)
-    k = split(k, key_heads)
-    v = split(v, key_heads, group)
-    g = split(g, key_heads, group)
-    beta = split(beta, key_heads, group)
-
-    segments = jnp.pad(segment_ids, ((0, 0), (0, padding)), mode="edge").reshape(batch, chunks, chunk)
-    segments = jnp.moveaxis(segments, 1, 0)[:, :, None, None]  # [N, B, 1, 1, C]
-    before = jnp.concatenate([segments[:1, ..., :1], segments[:-1, ..., -1:]])  # the segment that the state belongs to
-    lower = np.tril(np.ones((chunk, chunk), bool))
-    visible = lower & (segments[..., :, None] == segments[..., None, :])
-    cumulative = jnp.cumsum(g, axis=-1)
-    difference = cumulative[..., :, None] - cumulative[..., None, :]
-    decay = jnp.where(visible, jnp.exp(jnp.where(lower, difference, 0.0)), 0.0)
-    weighted = beta[..., None] * decay * jnp.einsum("nbhcd,nbhed->nbhce", k, k)[:, :, :, None]
-    inverse = unit_lower_inverse(jnp.where(np.tril(lower, -1), weighted, 0.0))
-    scores = decay * jnp.einsum("nbhcd,nbhed->nbhce", q, k)[:, :, :, None]
-    from_start = jnp.where(segments == before, jnp.exp(cumulative), 0.0)
-    to_end = jnp.where(segments == segments[..., -1:], jnp.exp(cumulative[..., -1:] - cumulative), 0.0)
-    values = jnp.einsum("nbhgce,nbhgev->nbhgcv", inverse, beta[..., None] * v)
-    reads = jnp.einsum("nbhgce,nbhge,nbhed->nbhgcd", inverse, beta * from_start, k)
-
-    def step(state: Array, inputs: tuple[Array, ...]) -> tuple[Array, Array]:
-        q_n, k_n, values_n, reads_n, scores_n, from_start_n, to_end_n = inputs
-        new = values_n - jnp.einsum("bhgcd,bhgdv->bhgcv", reads_n, state)
-        o = from_start_n[..., None] * jnp.einsum("bhcd,bhgdv->bhgcv", q_n, state)
-        o = o + jnp.einsum("bhgce,bhgev->bhgcv", scores_n, new)
-        state = from_start_n[..., -1, None, None] * state
-        return state + jnp.einsum("bhcd,bhgcv->bhgdv", k_n, to_end_n[..., None] * new), o
-
-    state = initial_state.reshape(batch, key_heads, group, key_dim, value_dim)
-    state, o = jax.lax.scan(step, state, (q, k, values, reads, scores, from_start, to_end))
-    o = jnp.moveaxis(o, (0, 4), (1, 2)).reshape(batch, chunks * chunk, value_heads, value_dim)
-    return o[:, :steps], state.reshape(initial_state.shape)
+    stride = 2 if steps > chunk else 1
+    if padding := -steps % (chunk * stride):  # zeros leave the state as it is
+        q, k, v, g, beta = (jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2)) for x in (q, k, v, g, beta))
+        if segment_ids is not None:
+            segment_ids = jnp.pad(segment_ids, ((0, 0), (0, padding)), mode="edge")
+    o, state = _chunked(Plan(chunk, stride, rows, heads), q, k, v, g, beta, initial_state, segment_ids)
+    return o[:, :steps], state
 
 
-def unit_lower_inverse(lower: Array) -> Array:
-    """(I + L)^-1 for strictly lower-triangular `L [..., C, C]`, C a power of two, by masked block doubling.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _chunked(
+    plan: Plan, q: Array, k: Array, v: Array, g: Array, beta: Array, state: Array, segment_ids: Array | None
+) -> tuple[Array, Array]:
+    return _forward(plan, q, k, v, g, beta, state, segment_ids, save=False)[0]
 
-    Inverses of the diagonal blocks of width b become those of width 2b: X <- X - X L_b X, with L_b the part of L that
-    joins two neighbours. No power of L is formed, so correlated keys do not blow it up as a Neumann series does.
+
+class _Saved(NamedTuple):
+    """What the forward pass keeps, with leading axes `[tiles, steps or N, R]`; empty where nothing is kept."""
+
+    states: Array  # [DV, DK] before a step, transposed
+    inverses: Array  # [C, C], T
+    updates: Array  # [C, DV], U
+
+
+def _forward(
+    plan: Plan,
+    q: Array,
+    k: Array,
+    v: Array,
+    g: Array,
+    beta: Array,
+    state: Array,
+    segment_ids: Array | None,
+    *,
+    save: bool,
+) -> tuple[tuple[Array, Array], _Saved | None]:
+    tiles = Tiles(plan, q, v)
+    gates = make_gates(tiles, g, beta, segment_ids)
+    scale = tiles.key_dim**-0.5
+    strict = np.tril(np.ones((plan.chunk, plan.chunk), bool), -1)
+
+    def body(carry: Any, state: Array, tile: Array, step: Array) -> tuple[Any, Array]:
+        o, saved = carry
+        if save:
+            saved = saved._replace(states=put(saved.states, jnp.swapaxes(state, 1, 2), tile, step))
+        for index in range(plan.stride):
+            n = step * plan.stride + index
+            q_n, k_n, v_n = (tiles.read(x, tile, n) for x in (q, k, v))
+            gate = gates.at(tile, n)
+            keys = tiles.repeat(_einsum("rcd,red->rce", k_n, k_n))
+            scores = tiles.repeat(_einsum("rcd,red->rce", q_n, k_n))
+            q_n, k_n = tiles.repeat(q_n), tiles.repeat(k_n)
+            inverse = unit_lower_inverse(jnp.where(strict, gate.beta[..., None] * gate.decay * keys, 0.0))
+            error = v_n - gate.from_start[..., None] * _einsum("rcd,rdv->rcv", k_n, state)
+            update = _einsum("rce,rev->rcv", inverse, gate.beta[..., None] * error)
+            o_n = (scale * gate.from_start)[..., None] * _einsum("rcd,rdv->rcv", q_n, state)
+            o = tiles.write(o, o_n + _einsum("rce,rev->rcv", scale * gate.decay * scores, update), tile, n)
+            state = gate.from_start[:, -1, None, None] * state
+            state = state + _einsum("rcd,rcv->rdv", k_n, gate.to_end[..., None] * update)
+            if save:
+                saved = saved._replace(
+                    inverses=put(saved.inverses, inverse, tile, n), updates=put(saved.updates, update, tile, n)
+                )
+        return (o, saved), state
+
+    saved = None
+    if save:
+        rows, chunk, key_dim, value_dim = tiles.rows, plan.chunk, tiles.key_dim, tiles.value_dim
+        saved = _Saved(
+            states=jnp.zeros((tiles.count, tiles.chunks // plan.stride, rows, value_dim, key_dim)),
+            inverses=jnp.zeros((tiles.count, tiles.chunks, rows, chunk, chunk)),
+            updates=jnp.zeros((tiles.count, tiles.chunks, rows, chunk, value_dim)),
+        )
+    start = state.astype(jnp.float32).reshape(tiles.count, tiles.rows, tiles.key_dim, tiles.value_dim)
+    (o, saved), last = tiles.scan(body, (jnp.zeros_like(v), saved), start)
+    return (o, last.reshape(state.shape)), saved
+
+
+def _forward_rule(plan: Plan, *inputs: Any) -> tuple[tuple[Array, Array], Any]:
+    outputs, saved = _forward(plan, *inputs, save=True)
+    return outputs, (inputs, outputs[1], saved)
+
+
+class _Chunk(NamedTuple):
+    """One chunk as the backward pass sees it: what was read, saved or made again. Heads are value heads."""
+
+    q: Array  # [R, C, DK]
+    k: Array
+    keys: Array  # [R, C, C], K K^T
+    scores: Array  # [R, C, C], Q K^T
+    v: Array  # [R, C, DV]
+    do: Array
+    update: Array
+    inverse: Array
+    gate: Gates
+
+
+class _Gradients(NamedTuple):
+    """Of a chunk's inputs; `total` is the cotangent of G."""
+
+    q: Array
+    k: Array
+    v: Array
+    total: Array
+    beta: Array
+
+
+def _backward_rule(plan: Plan, residuals: Any, cotangents: tuple[Array, Array]) -> tuple[Array | None, ...]:
+    (q, k, v, g, beta, state, segment_ids), last, saved = residuals
+    do, dlast = cotangents
+    tiles = Tiles(plan, q, v)
+    gates = make_gates(tiles, g, beta, segment_ids)
+
+    def read(tile: Array, n: Array) -> _Chunk:
+        q_n, k_n = tiles.read(q, tile, n), tiles.read(k, tile, n)
+        keys, scores = _einsum("rcd,red->rce", k_n, k_n), _einsum("rcd,red->rce", q_n, k_n)
+        return _Chunk(
+            q=tiles.repeat(q_n),
+            k=tiles.repeat(k_n),
+            keys=tiles.repeat(keys),
+            scores=tiles.repeat(scores),
+            v=tiles.read(v, tile, n),
+            do=tiles.read(do, tile, n),
+            update=take(saved.updates, tile, n),
+            inverse=take(saved.inverses, tile, n),
+            gate=gates.at(tile, n),
+        )
+
+    def body(gradients: _Gradients, local: tuple[Array, Array], tile: Array, step: Array) -> Any:
+        dstate, after = local  # both [R, DV, DK]
+        chunks = [read(tile, step * plan.stride + index) for index in range(plan.stride)]
+        states = [take(saved.states, tile, step)]
+        for chunk in chunks[:-1]:
+            state = chunk.gate.from_start[:, -1, None, None] * states[-1]
+            states.append(state + _einsum("rcv,rcd->rvd", chunk.gate.to_end[..., None] * chunk.update, chunk.k))
+        states.append(after)
+        for index in reversed(range(plan.stride)):
+            found, dstate = _backward_chunk(chunks[index], states[index], states[index + 1], dstate)
+            n = step * plan.stride + index
+            gradients = _Gradients(
+                *(tiles.write(x, dx, tile, n) for x, dx in zip(gradients[:3], found[:3], strict=True)),
+                *(put(x, dx, tile, n) for x, dx in zip(gradients[3:], found[3:], strict=True)),
+            )
+        return gradients, (dstate, states[0])
+
+    def by_tile(x: Array) -> Array:
+        x = x.astype(jnp.float32).reshape(tiles.count, tiles.rows, tiles.key_dim, tiles.value_dim)
+        return jnp.swapaxes(x, 2, 3)
+
+    gate_like = jnp.zeros_like(gates.beta)
+    buffers = _Gradients(jnp.zeros_like(q), jnp.zeros_like(k), jnp.zeros_like(v), gate_like, gate_like)
+    found, (dstate, _) = tiles.scan(body, buffers, (by_tile(dlast), by_tile(last)), reverse=True)
+    dg = jnp.flip(jnp.cumsum(jnp.flip(found.total, -1), -1), -1)
+    return (
+        *found[:3],
+        by_token(dg, g.shape).astype(g.dtype),
+        by_token(found.beta, g.shape).astype(beta.dtype),
+        jnp.swapaxes(dstate, 2, 3).reshape(state.shape).astype(state.dtype),
+        None,
+    )
+
+
+def _backward_chunk(x: _Chunk, state: Array, after: Array, dstate: Array) -> tuple[_Gradients, Array]:
+    """`state` before the chunk, `after` it, and the cotangent of `after`, `[R, DV, DK]` -> gradients, that of `state`.
+
+    With states this way round no product but those of `[C, C]` has a transposed operand on its right, which XLA would
+    turn round again for every chunk; the barrier keeps XLA from folding the one transposition back into its product.
     """
-    size = lower.shape[-1]
-    index = np.arange(size)
-    inverse = jnp.broadcast_to(jnp.eye(size, dtype=lower.dtype), lower.shape)
-    block = 1
-    while block < size:
-        same_pair = index[:, None] // (2 * block) == index // (2 * block)
-        joins = same_pair & (index[:, None] // block > index // block)
-        joined = jnp.where(joins, lower, 0.0)
-        inverse = inverse - (inverse @ joined @ inverse if block > 1 else joined)
-        block *= 2
-    return inverse
+    scale = x.q.shape[-1] ** -0.5
+    strict = np.tril(np.ones(x.keys.shape[-2:], bool), -1)
+    beta, from_start, to_end, decay = x.gate
+    written, read, kept = beta[..., None], from_start[..., None], to_end[..., None]
+
+    dscores = scale * decay * _einsum("rcv,rev->rce", x.do, x.update)
+    dupdate = _einsum("rce,rcv->rev", scale * decay * x.scores, x.do)
+    from_state = jax.lax.optimization_barrier(_einsum("rvd,rcd->rvc", dstate, x.k))
+    dupdate = dupdate + kept * jnp.swapaxes(from_state, 1, 2)
+    derror = _einsum("rce,rcv->rev", x.inverse, dupdate)
+    dlower = jnp.where(strict, -decay * _einsum("rcv,rev->rce", derror, x.update), 0.0)
+    dkeys = written * dlower
+
+    by_q = scale * read * _einsum("rcv,rvd->rcd", x.do, state)
+    by_k = read * _einsum("rcv,rvd->rcd", derror, state)
+    by_update = kept * _einsum("rcv,rvd->rcd", x.update, dstate)
+    dq = _einsum("rce,red->rcd", dscores, x.k) + by_q
+    dk = _einsum("rce,rcd->red", dscores, x.q) + _einsum("rce,red->rcd", dkeys, x.k)
+    dk = dk + _einsum("rce,rcd->red", dkeys, x.k) + by_update - written * by_k
+
+    dlower = dlower * x.keys
+    through_decay = dscores * x.scores + written * dlower
+    error_k = _row_sums(by_k * x.k)
+    dtotal = _row_sums(through_decay) - jnp.sum(through_decay, axis=1) - beta * error_k
+    dtotal = dtotal + _row_sums(by_q * x.q - by_update * x.k)
+    dtotal = dtotal.at[:, -1].add(_row_sums(jnp.sum(dstate * after, axis=1)[:, None])[:, 0])
+    dbeta = _row_sums(dlower) + _row_sums(derror * x.v) - error_k
+
+    before = from_start[:, -1, None, None] * dstate
+    before = before + _einsum("rcv,rcd->rvd", scale * read * x.do, x.q)
+    before = before - _einsum("rcv,rcd->rvd", written * read * derror, x.k)
+    return _Gradients(dq, dk, written * derror, dtotal, dbeta), before
+
+
+def _row_sums(x: Array) -> Array:
+    """`[..., D] -> [...]`, as a product: XLA's sums over the last axis are not vectorised on a CPU."""
+    return _einsum("...d,d->...", x, jnp.ones(x.shape[-1:]))
+
+
+_chunked.defvjp(_forward_rule, _backward_rule)
