@@ -16,7 +16,7 @@ from qomni_jax.layers.decoder import RouterStats
 from qomni_jax.layers.language_model import LanguageModel, init_language_model
 from qomni_jax.ops.moe.router import load_balancing_loss
 from qomni_jax.parallel.rules import parameter_shardings, partition_spec
-from qomni_jax.training.losses import chunked_cross_entropy, next_token_targets
+from qomni_jax.training.losses import chunked_cross_entropy, next_token_targets, shifted_targets
 from qomni_jax.training.optimizer import make_optimizer
 from qomni_jax.training.state import TrainState
 
@@ -75,7 +75,8 @@ def make_language_model_step(
 def language_model_loss(
     config: LanguageModelConfig, training: LanguageModelTrainingConfig, params: Any, batch: Batch
 ) -> tuple[Array, dict[str, Array]]:
-    """Mean cross-entropy of the next token, plus the weighted losses of the routers' balance and of the MTP head."""
+    """Mean cross-entropy of the next token, plus the weighted losses of the routers' balance and of the
+    multi-token-prediction head: it reads the next token and predicts the one after it."""
     model = LanguageModel(config)
     params = _for_compute(params, config.dtype)
     variables = {"params": params}
@@ -96,6 +97,14 @@ def language_model_loss(
     balance = router_balance(router)
     loss = token_loss + config.router_aux_weight * balance
     metrics = {"token_loss": token_loss, "router_balance": balance, **router_metrics(router)}
+    if config.num_mtp_layers:
+        following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
+        ahead, _, ahead_router = model.apply(
+            variables, following, hidden, None, mask, None, segment_ids, method=LanguageModel.mtp_hidden
+        )
+        metrics["mtp_loss"] = cross_entropy(ahead, shifted_targets(targets, segment_ids))
+        loss = loss + training.mtp_weight * metrics["mtp_loss"]
+        loss = loss + config.router_aux_weight * router_balance(ahead_router)
     return loss, {"loss": loss, **metrics}
 
 

@@ -28,6 +28,15 @@ def next_token_targets(tokens: Array, counts: Array | None = None, segment_ids: 
     return targets
 
 
+def shifted_targets(targets: Array, segment_ids: Array | None = None) -> Array:
+    """The targets one position further on: what a head has to predict that is given the next token as well."""
+    further = jnp.pad(targets[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
+    if segment_ids is None:
+        return further
+    same = jnp.pad(segment_ids[:, 1:] == segment_ids[:, :-1], ((0, 0), (0, 1)))
+    return jnp.where(same, further, IGNORED)
+
+
 def chunked_cross_entropy(
     hidden: Array, head: Array, targets: Array, *, chunk: int = 1024, vocab_axis: int = 1
 ) -> tuple[Array, Array]:

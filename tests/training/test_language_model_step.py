@@ -18,7 +18,9 @@ from qomni_jax.training.language_model_step import (
     make_language_model_step,
 )
 
-CONFIG = LanguageModelConfig(vocab_size=40, decoder=dataclasses.replace(talker_tiny().decoder, periods=1, remat=()))
+DECODER = dataclasses.replace(talker_tiny().decoder, periods=1, remat=())
+CONFIG = LanguageModelConfig(vocab_size=40, decoder=DECODER)
+WITH_MTP = dataclasses.replace(CONFIG, num_mtp_layers=1)
 # Gradients of length 1 to 3 whose sums are taken in another order.
 ROUNDING = {"rtol": 1e-4, "atol": 2e-5}
 TRAINING = LanguageModelTrainingConfig(
@@ -83,6 +85,28 @@ def test_remat_gives_the_same_gradients(params):
 
     kept = gradients(("gdn_in", "moe_in"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **ROUNDING), gradients(None), kept)
+
+
+def test_the_mtp_head_is_trained_on_the_token_after_next_and_leaves_the_token_loss_as_it_is(params):
+    everything = init_language_model_state(WITH_MTP, TRAINING).params
+    rows = tokens(2, 9)
+    metrics = {}
+    for name, given in {
+        "whole": rows,
+        "last changed": np.concatenate([rows[:, :-1], (rows[:, -1:] + 1) % 40], 1),
+    }.items():
+        function = jax.value_and_grad(
+            lambda p, x=given: language_model_loss(WITH_MTP, TRAINING, p, {"tokens": x}), has_aux=True
+        )
+        (_, metrics[name]), gradients = jax.jit(function)(everything)
+    assert np.abs(gradients["mtp"]["fc"]["kernel"]).max() > 0
+    shared = {**everything}
+    del shared["mtp"]
+    alone = language_model_loss(CONFIG, TRAINING, shared, {"tokens": rows})[1]["token_loss"]
+    np.testing.assert_allclose(metrics["whole"]["token_loss"], alone, rtol=1e-6)
+    weighted = metrics["whole"]["token_loss"] + TRAINING.mtp_weight * metrics["whole"]["mtp_loss"]
+    assert weighted < metrics["whole"]["loss"] < weighted + 2 * CONFIG.router_aux_weight * 3
+    assert metrics["whole"]["mtp_loss"] != metrics["last changed"]["mtp_loss"]
 
 
 MESHED = """

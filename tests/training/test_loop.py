@@ -9,7 +9,7 @@ import pytest
 from qomni_jax.training.checkpoint import Checkpoints, ConfigMismatchError
 from qomni_jax.training.loop import train
 from qomni_jax.training.metrics import MetricWriter, read_metrics
-from qomni_jax.training.talker_step import TrainState
+from qomni_jax.training.state import TrainState
 
 
 class Killed(Exception):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from qomni_jax.training.losses import IGNORED, chunked_cross_entropy, next_token_targets
+from qomni_jax.training.losses import IGNORED, chunked_cross_entropy, next_token_targets, shifted_targets
 
 BATCH, STEPS, DIM, VOCAB = 4, 7, 8, 24
 
@@ -64,3 +64,11 @@ def test_targets_are_the_next_tokens_of_the_same_segment():
     np.testing.assert_array_equal(next_token_targets(tokens, counts), [[IGNORED, 7, 8, 9, IGNORED]])
     segments = np.array([[0, 0, 1, 1, 1]])
     np.testing.assert_array_equal(next_token_targets(tokens, None, segments), [[6, IGNORED, 8, 9, IGNORED]])
+
+
+def test_shifted_targets_are_the_tokens_after_next_of_the_same_segment():
+    tokens = np.array([[5, 6, 7, 8, 9, 4]])
+    np.testing.assert_array_equal(shifted_targets(next_token_targets(tokens)), [[7, 8, 9, 4, IGNORED, IGNORED]])
+    segments = np.array([[0, 0, 0, 1, 1, 1]])
+    targets = next_token_targets(tokens, None, segments)
+    np.testing.assert_array_equal(shifted_targets(targets, segments), [[7, IGNORED, IGNORED, 4, IGNORED, IGNORED]])

@@ -1,0 +1,1 @@
+"""Planning and launching on Cloud TPU slices."""

@@ -1,0 +1,151 @@
+"""Compiles one step for a slice and writes its figures: the child process of `tpu_scripts.plan`.
+
+A process of its own because the TPU compiler's library is loaded with settings of its own, and can be loaded once.
+"""
+
+import json
+from pathlib import Path
+import re
+import resource
+import sys
+import time
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from qomni_jax.parallel.mesh import make_mesh
+from tpu_scripts.bounds import bounds, mean_context, model_flops
+from tpu_scripts.cost import Walker
+from tpu_scripts.hlo import Module
+from tpu_scripts.kernels import splash_attention_cost
+from tpu_scripts.steps import Request, bytes_a_chip, planned_config, program
+
+
+def compile_step(request: Request, hlo_file: str | None = None) -> dict[str, Any]:
+    """The figures of a step (the shape of the plan's JSON).
+
+    Raises ValueError where the topology or the mesh is not one that the compiler or the torus accepts.
+    """
+    piece = request.slice
+    try:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=piece.name).devices
+    except Exception as error:
+        raise ValueError(
+            f"--topology={piece.name}: the TPU compiler does not accept it: {_first_line(error)}"
+        ) from None
+    try:
+        mesh = make_mesh(**request.mesh_sizes, devices=devices)
+    except (ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"--mesh={request.mesh_text}: accepted are sizes made of whole dimensions of {piece.name}: "
+            f"{_first_line(error)}"
+        ) from None
+    config = planned_config(request)
+    parts: dict[str, int] = {}
+    started = time.monotonic()
+    with jax.set_mesh(mesh):
+        wanted = program(request, config, mesh)
+        parts = {name: bytes_a_chip(tree) for name, tree in wanted.parts.items()}
+        lowered = wanted.step(*wanted.args)
+        lowered_seconds = time.monotonic() - started
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return _does_not_fit(request, parts, str(error), time.monotonic() - started)
+    compile_seconds = time.monotonic() - started
+    text = compiled.as_text()
+    if hlo_file:
+        Path(hlo_file).write_text(text)
+    cost = Walker(Module(text), splash_attention_cost).total()
+    memory = compiled.memory_analysis()
+    peak = int(memory.peak_memory_in_bytes)
+    limits = bounds(cost, piece, mesh)
+    tokens = request.rows * {"train": request.tokens, "prefill": request.prompt_chunk, "decode": 1}[request.step]
+    context = {"train": mean_context(request.tokens), "prefill": request.tokens, "decode": request.tokens}
+    useful = model_flops(config, tokens=tokens, context=context[request.step], training=request.step == "train")
+    clock = piece.chip.clock_hz
+    return {
+        **_head(request, parts),
+        "fits": peak <= piece.chip.hbm_bytes,
+        "peak_bytes": peak,
+        "bytes": {**parts, "activations": peak - sum(parts.values())},
+        "flops": cost.flops,
+        "model_flops": useful / piece.chips,
+        "hbm_traffic_bytes": cost.hbm_bytes,
+        "collective_bytes": limits.axis_bytes,
+        "seconds": {"compute": limits.compute, "memory": limits.memory, **limits.axes},
+        "step_seconds_bound": limits.seconds,
+        "bound_by": limits.limit,
+        "mfu_bound": useful / piece.chips / piece.chip.peak_flops / limits.seconds,
+        "tokens_per_second_bound": tokens / limits.seconds,
+        "compiler_cycle_seconds": cost.compiler_cycles / clock if clock else None,
+        "kernels": cost.kernels,
+        "notes": cost.notes,
+        "lower_seconds": lowered_seconds,
+        "compile_seconds": compile_seconds,
+        "compiler_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _head(request: Request, parts: dict[str, int]) -> dict[str, Any]:
+    config = planned_config(request)
+    d = config.decoder
+    del parts
+    return {
+        "size": request.size,
+        "topology": request.slice.name,
+        "chips": request.slice.chips,
+        "step": request.step,
+        "stage": request.stage,
+        "tokens_a_row": request.tokens,
+        "rows": request.rows,
+        "mesh": {axis: size for axis, size in request.mesh_sizes.items() if size > 1},
+        "forms": {
+            "gated_delta_rule": d.gdn.backend,
+            "attention": d.attention.backend,
+            "experts": d.feed_forward.backend,
+            "dispatch": d.feed_forward.dispatch,
+            "kept": list(d.remat or ()),
+        },
+        "hbm_bytes": request.slice.chip.hbm_bytes,
+    }
+
+
+def _does_not_fit(request: Request, parts: dict[str, int], message: str, seconds: float) -> dict[str, Any]:
+    """The figures that are known where the compiler ran out of a chip's memory."""
+    units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    asked = re.search(r"Used ([\d.]+)([KMGT]?) of ", message) or re.search(r"\(([\d.]+)([KMGT]?)\) exceeds", message)
+    peak = int(float(asked.group(1)) * units[asked.group(2)]) if asked else None
+    return {
+        **_head(request, parts),
+        "fits": False,
+        "peak_bytes": peak,
+        "bytes": parts,
+        "flops": None,
+        "collective_bytes": {},
+        "step_seconds_bound": None,
+        "mfu_bound": None,
+        "compile_seconds": seconds,
+        "notes": [_first_line(message)],
+    }
+
+
+def _first_line(error: object) -> str:
+    return " ".join(str(error).split())[:400]
+
+
+def main() -> None:
+    request, out, hlo_file = json.loads(sys.argv[1])
+    result: dict[str, Any]
+    try:
+        result = compile_step(Request(**request), hlo_file)
+    except ValueError as error:
+        result = {"error": str(error)}
+    Path(out).write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

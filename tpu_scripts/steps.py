@@ -1,0 +1,238 @@
+"""The steps that a plan compiles, with shapes and placements in the place of arrays: nothing is allocated."""
+
+from collections.abc import Callable
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from qomni_jax.config.decoder import REMAT_NAMES, LanguageModelConfig
+from qomni_jax.config.training import LanguageModelTrainingConfig
+from qomni_jax.inference.text import Prefilled, decode_step, prefill_chunk
+from qomni_jax.layers.language_model import empty_language_model_cache, init_language_model
+from qomni_jax.layers.linear import unbox
+from qomni_jax.ops import attention, gated_delta_rule, moe
+from qomni_jax.parallel.mesh import AXES
+from qomni_jax.parallel.rules import mesh_axes, parameter_shardings, partition_spec
+from qomni_jax.sizes import LANGUAGE_MODELS
+from qomni_jax.training.language_model_step import (
+    abstract_language_model_state,
+    batch_shardings,
+    make_language_model_step,
+)
+from tpu_scripts.chips import Slice
+
+# Tokens a row in each training stage. The report gives S2 and S3 (32,768 and 262,144) and none for S1, which aligns
+# the encoders; 8,192 is where the ancestor starts.
+STAGES = {"S1": 8_192, "S2": 32_768, "S3": 262_144}
+STEPS = ("train", "prefill", "decode")
+LANES = 128  # head sizes that kernels are written for are multiples of this
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to plan; `mesh`, `batch`, `chunk` and `remat` are None where the defaults of this module stand.
+
+    Raises ValueError, in one line with the flag and what is accepted, for anything that does not fit together.
+    """
+
+    size: str
+    topology: str
+    step: str = "train"
+    stage: str = "S2"
+    context: int | None = None
+    batch: int | None = None
+    mesh: str | None = None
+    chunk: int | None = None
+    remat: str | None = None
+
+    def __post_init__(self) -> None:
+        for field, accepted in (("size", tuple(LANGUAGE_MODELS)), ("step", STEPS), ("stage", tuple(STAGES))):
+            if getattr(self, field) not in accepted:
+                raise ValueError(f"--{field}={getattr(self, field)}: accepted is one of {', '.join(accepted)}")
+        for field in ("context", "batch", "chunk"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ValueError(f"--{field}={value}: accepted is a whole number from 1")
+        kept = self.kept
+        if unknown := [name for name in kept or () if name not in REMAT_NAMES]:
+            raise ValueError(f"--remat={self.remat}: {unknown[0]!r}: accepted is none, or of {', '.join(REMAT_NAMES)}")
+        if self.rows % self.row_shards:
+            raise ValueError(
+                f"--batch={self.rows}: accepted is a multiple of {self.row_shards}, the devices over which the mesh "
+                f"{self.mesh_text} spreads rows"
+            )
+
+    @property
+    def slice(self) -> Slice:
+        return Slice.parse(self.topology)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens a row: of training, of the prompt, or in the cache."""
+        return STAGES[self.stage] if self.context is None else self.context
+
+    @property
+    def kept(self) -> tuple[str, ...] | None:
+        """Tensors of a layer that are kept for the backward pass."""
+        if self.remat is None:
+            return ("attention_out", "gdn_out")
+        return tuple(name for name in self.remat.split(",") if name != "none")
+
+    @property
+    def mesh_sizes(self) -> dict[str, int]:
+        if self.mesh is None:
+            return default_mesh(LANGUAGE_MODELS[self.size](), self.slice, self.step)
+        return _parse_mesh(self.mesh, self.slice)
+
+    @property
+    def mesh_text(self) -> str:
+        return ",".join(f"{axis}={size}" for axis, size in self.mesh_sizes.items() if size > 1) or "data=1"
+
+    @property
+    def row_shards(self) -> int:
+        return math.prod(self.mesh_sizes.get(axis, 1) for axis in mesh_axes("batch"))
+
+    @property
+    def rows(self) -> int:
+        """Rows in a step over the whole slice: one for each device that has rows of its own, unless asked otherwise."""
+        return self.row_shards if self.batch is None else self.batch
+
+    @property
+    def prompt_chunk(self) -> int:
+        """Prompt tokens that one prefill call reads."""
+        return min(self.tokens, 2_048 if self.chunk is None else self.chunk)
+
+
+def default_mesh(config: LanguageModelConfig, piece: Slice, step: str) -> dict[str, int]:
+    """The mesh for a slice.
+
+    Training and prefill: `fsdp` takes the whole slice while the gathered weights of one layer stay under a tenth of a
+    chip's memory; beyond that `expert` takes the smallest dimension of the torus that divides the experts. Decode:
+    weights must not move for each token, so `expert` takes whole dimensions as long as they divide the experts, and
+    what is left over replicates (`data`).
+    """
+    ff = config.decoder.feed_forward
+    if step != "decode":
+        layer = 2 * 3 * config.decoder.model_dim * max(ff.num_experts * ff.expert_dim, ff.hidden_dim)
+        fitting = [d for d in sorted(piece.dims) if d > 1 and ff.num_experts and ff.num_experts % d == 0]
+        expert = fitting[0] if layer > 0.1 * piece.chip.hbm_bytes and fitting else 1
+        return {"fsdp": piece.chips // expert, "expert": expert}
+    expert = 1
+    for dim in sorted(piece.dims, reverse=True):
+        if ff.num_experts and ff.num_experts % (expert * dim) == 0:
+            expert *= dim
+    return {"data": piece.chips // expert, "expert": expert}
+
+
+def _parse_mesh(text: str, piece: Slice) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        axis, _, size = part.partition("=")
+        if axis not in AXES or axis in sizes or not size.isdigit() or int(size) < 1:
+            raise ValueError(f"--mesh={text}: accepted are sizes of {', '.join(AXES)}, such as fsdp=16,expert=4")
+        sizes[axis] = int(size)
+    if math.prod(sizes.values()) != piece.chips:
+        raise ValueError(f"--mesh={text}: accepted are sizes whose product is {piece.chips}, the chips of {piece.name}")
+    return sizes
+
+
+def planned_config(request: Request) -> LanguageModelConfig:
+    """The model of a size as it runs on TPUs: bfloat16 activations, rematerialised layers, kernels where there are."""
+    config = LANGUAGE_MODELS[request.size]()
+    d = config.decoder
+    training = request.step == "train"
+    wide = d.gdn.head_key_dim % LANES == 0 and d.gdn.head_value_dim % LANES == 0
+    gdn = "pallas_tpu" if wide and "pallas_tpu" in gated_delta_rule.BACKENDS else "xla"
+    experts = "pallas_tpu" if d.feed_forward.expert_dim % LANES == 0 and "pallas_tpu" in moe.BACKENDS else "xla"
+    attending = "pallas_tpu" if "pallas_tpu" in attention.BACKENDS and training else "auto"
+    return dataclasses.replace(
+        config,
+        dtype="bfloat16",
+        decoder=dataclasses.replace(
+            d,
+            remat=request.kept if training else None,
+            gdn=dataclasses.replace(d.gdn, backend="auto" if request.step == "decode" else gdn),
+            attention=dataclasses.replace(d.attention, backend=attending),
+            feed_forward=dataclasses.replace(
+                d.feed_forward, backend=experts, dispatch="ring" if request.mesh_sizes.get("expert", 1) > 1 else "local"
+            ),
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A step and the abstract arguments of one call; `parts` names groups of arguments for the account of memory."""
+
+    step: Callable[..., Any]
+    args: tuple[Any, ...]
+    parts: dict[str, Any]
+
+
+def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Program:
+    """The step that a request asks for, over `mesh`."""
+    if request.step == "train":
+        return _train(request, config, mesh)
+    params = _inference_params(config, mesh)
+    cache = _cache(request, config, mesh)
+    rows = NamedSharding(mesh, partition_spec(mesh, ("batch",), (request.rows,)))
+
+    def per_row(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((request.rows, *shape), dtype, sharding=rows)
+
+    parts = {"params": params, "cache": cache}
+    if request.step == "decode":
+        return Program(lambda *args: decode_step.lower(config, *args), (params, cache, per_row((), jnp.int32)), parts)
+    state = Prefilled(
+        cache, per_row((config.vocab_size,), jnp.float32), per_row((config.decoder.model_dim,), config.dtype)
+    )
+    chunk = per_row((request.prompt_chunk,), jnp.int32)
+    args = (params, state, chunk, per_row((), jnp.int32))
+    return Program(lambda *args: prefill_chunk.lower(config, *args), args, parts)
+
+
+def _train(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Program:
+    training = LanguageModelTrainingConfig(batch_size=request.rows, sequence_length=request.tokens)
+    state = abstract_language_model_state(config, training, mesh)
+    batch: Any = {
+        name: jax.ShapeDtypeStruct((request.rows, request.tokens), jnp.int32) for name in ("tokens", "segment_ids")
+    }
+    batch = jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), batch, batch_shardings(mesh, batch)
+    )
+    parts = {"params": state.params, "optimizer": state.opt_state, "batch": batch}
+    return Program(make_language_model_step(config, training).lower, (state, batch), parts)
+
+
+def _inference_params(config: LanguageModelConfig, mesh: Mesh) -> Any:
+    """Parameters in the activations' type, without the multi-token-prediction head's moments or gradients."""
+    boxed = jax.eval_shape(lambda: init_language_model(config, jax.random.key(0)))
+    return jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, config.dtype, sharding=s),
+        unbox(boxed),
+        parameter_shardings(mesh, boxed),
+    )
+
+
+def _cache(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Any:
+    """The cache, spread by rows and heads."""
+    cache = jax.eval_shape(lambda: empty_language_model_cache(config, request.rows, request.tokens))
+
+    def place(leaf: Any) -> Any:
+        names: tuple[str | None, ...] = ("batch",) if leaf.ndim == 1 else (None, None, "batch", "kv_heads")
+        spec = partition_spec(mesh, names[: leaf.ndim], leaf.shape) if leaf.ndim else PartitionSpec()
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+
+    return jax.tree.map(place, cache)
+
+
+def bytes_a_chip(tree: Any) -> int:
+    """Bytes of a tree's arrays that one device holds."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * jnp.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
