@@ -66,7 +66,7 @@ class TextGenerator:
         state = Prefilled(cache, jnp.zeros((batch, vocab)), jnp.zeros((batch, dim), self.config.dtype))
         for start in range(0, tokens.shape[1], chunk):
             part = jnp.asarray(tokens[:, start : start + chunk])
-            state = _prefill_chunk(self.config, self.params, state, part, jnp.asarray(lengths - start))
+            state = prefill_chunk(self.config, self.params, state, part, jnp.asarray(lengths - start))
         return state
 
     def generate(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
@@ -108,7 +108,7 @@ def is_stop(tokens: Array, stop_tokens: tuple[int, ...]) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _prefill_chunk(
+def prefill_chunk(
     config: LanguageModelConfig, params: Any, state: Prefilled, tokens: Array, remaining: Array
 ) -> Prefilled:
     """Reads one chunk of `tokens [B, T]`, of which row b still has `remaining[b]` (0 or fewer: it is over)."""
@@ -125,6 +125,13 @@ def _prefill_chunk(
     )
 
 
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def decode_step(config: LanguageModelConfig, params: Any, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
+    """Reads `tokens [B]` and says the most likely next ones, `[B]`; the cache passed in is written in place."""
+    out = LanguageModel(config).apply({"params": params}, tokens[:, None], cache=cache)
+    return _best(out.logits[:, 0]), out.cache
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
 def _generate(
     config: LanguageModelConfig,
@@ -135,7 +142,6 @@ def _generate(
     logits: Array,
 ) -> tuple[Generated, Cache]:
     """What is said, and the cache after it: returned so that the one passed in is written in place."""
-    model = LanguageModel(config)
     batch = logits.shape[0]
 
     def going(loop: Any) -> Array:
@@ -146,8 +152,8 @@ def _generate(
         tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[:, None], index, axis=1)
         lengths = lengths + ~done
         done = done | is_stop(token, stop_tokens)
-        out = model.apply({"params": params}, token[:, None], cache=cache)
-        return index + 1, tokens, lengths, done, _best(out.logits[:, 0]), out.cache
+        token, cache = decode_step(config, params, cache, token)
+        return index + 1, tokens, lengths, done, token, cache
 
     start = (
         jnp.zeros((), jnp.int32),
