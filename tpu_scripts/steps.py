@@ -147,7 +147,7 @@ def planned_config(request: Request) -> LanguageModelConfig:
     training = request.step == "train"
     wide = d.gdn.head_key_dim % LANES == 0 and d.gdn.head_value_dim % LANES == 0
     gdn = "pallas_tpu" if wide and "pallas_tpu" in gated_delta_rule.BACKENDS else "xla"
-    experts = "pallas_tpu" if d.feed_forward.expert_dim % LANES == 0 and "pallas_tpu" in moe.BACKENDS else "xla"
+    experts = "pallas_tpu" if d.feed_forward.expert_dim % LANES == 0 and "pallas_tpu" in moe.BACKENDS else "blocked"
     attending = "pallas_tpu" if "pallas_tpu" in attention.BACKENDS and training else "auto"
     return dataclasses.replace(
         config,

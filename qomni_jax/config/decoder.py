@@ -116,7 +116,7 @@ class FeedForwardConfig:
         require(self.num_experts >= 0, self, "num_experts", "0 (dense) or more")
         least = 0 if self.num_experts else 1
         require(self.hidden_dim >= least, self, "hidden_dim", f"{least} or more")
-        require_one_of(self, "backend", ("auto", "reference", "xla", "pallas_tpu"))
+        require_one_of(self, "backend", ("auto", "reference", "xla", "blocked", "pallas_tpu"))
         require_one_of(self, "dispatch", ("local", "ring", "ragged"))
         if self.num_experts:
             require_positive(self, "expert_dim")
