@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ class KernelCost:
     name: str
     bundles: int
     share: dict[str, float]  # unit -> used slots over all slots, of the whole body
+    vmem_bytes: int  # windows, scratch and spilled registers
 
     @property
     def matrix_share(self) -> float:
@@ -66,7 +68,9 @@ def read_dump(directory: str | pathlib.Path, kernels: list[str]) -> dict[str, Ke
         if not found:
             raise ValueError(f"no schedule of a kernel named {name} in the compiler's dump")
         bundles, share = parse_utilization(found[-1].read_text())
-        costs[name] = KernelCost(name, bundles, share)
+        passes = sorted(pathlib.Path(directory).glob(f"*-{name}.*post-delay-converter.txt"))
+        sizes = re.findall(r"space=vmem, size = (0x[0-9a-f]+)", passes[-1].read_text()) if passes else []
+        costs[name] = KernelCost(name, bundles, share, sum(int(size, 16) for size in sizes))
     return costs
 
 
