@@ -1,4 +1,4 @@
-"""The Pallas kernels: the shared cases in interpret mode, the fused prefill, and what the TPU compiler makes of them."""
+"""The Pallas kernels: the shared cases in interpret mode, the fused prefill, what the TPU compiler makes of them."""
 
 import importlib.util
 

@@ -1,0 +1,1 @@
+"""Benchmarks: speed against a peer, and static cost on a TPU."""
