@@ -169,6 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=pathlib.Path, required=True)
     path = parser.parse_args().json
+    jax.config.update("jax_platforms", "cpu")  # the errors are those of interpret mode, also beside a TPU
     rows = run()
     for r in rows:
         more = {key: round(r[key], 3) for key in ("matrix_share", "spill_share", "vmem_bytes") if key in r}

@@ -2,7 +2,6 @@
 
 import importlib.util
 
-from gated_delta_rule_cases import GatedDeltaRuleCases, recurrence, relative_error
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from experiments.bench.llo import compile_in_child, parse_utilization
 from qomni_jax.ops.conv import causal_depthwise_conv
 from qomni_jax.ops.gated_delta_rule.pallas_tpu import MAX_HEADS, gated_delta_rule_fused
 from qomni_jax.ops.norms import l2_normalize
+from tests.ops.gated_delta_rule_cases import GatedDeltaRuleCases, recurrence, relative_error
 
 
 class TestPallasTpu(GatedDeltaRuleCases):
