@@ -10,6 +10,8 @@ Cost: about four minutes on two cores; needs the `aot` extra. Command:
 """
 
 import argparse
+from collections.abc import Callable
+import functools
 import json
 import pathlib
 from typing import Any
@@ -51,13 +53,13 @@ def compile_on(generation: str, direction: str, key_heads: int, heads: int, step
     gate = shaped(1, steps, heads, dtype=jnp.float32)
     zeros = (1, heads, DIM, DIM)
 
-    def forward(q, k, v, g, beta):
+    def forward(q: Any, k: Any, v: Any, g: Any, beta: Any) -> jax.Array:
         q, k, v = (x.reshape(1, steps, -1, DIM) for x in (q, k, v))
         o, _ = gated_delta_rule_pallas_tpu(q, k, v, g, beta, jnp.zeros(zeros), None, chunk_size=CHUNK)
         return o.reshape(1, steps, -1)
 
-    def gradients(do, *args):
-        return jax.vjp(forward, *args)[1](do)
+    def gradients(*args: Any):  # their cotangent comes last: donated inputs are matched to outputs in order
+        return jax.vjp(forward, *args[:-1])[1](args[-1])
 
     def fused(mixed, weight, a, b, a_log, dt_bias):
         sizes = {"key_heads": key_heads, "value_heads": heads, "key_dim": DIM, "chunk_size": CHUNK}
@@ -68,7 +70,7 @@ def compile_on(generation: str, direction: str, key_heads: int, heads: int, step
     head = shaped(heads, dtype=jnp.float32)
     function, arguments = {
         "fwd": (forward, (keys, keys, values, gate, gate)),
-        "bwd": (gradients, (values, keys, keys, values, gate, gate)),
+        "bwd": (gradients, (keys, keys, values, gate, gate, values)),
         "fused": (fused, (shaped(1, steps, channels), shaped(4, channels), gate, gate, head, head)),
     }[direction]
     donated = tuple(range(len(arguments))) if donate else ()
@@ -133,10 +135,11 @@ def error_rows(steps: int = 512, heads: int = 16) -> list[dict[str, Any]]:
     dt_bias = jnp.full((heads,), -3.0)
     first = jnp.zeros((1, heads, DIM, DIM))
 
-    def outputs(rule, dtype):
+    def outputs(rule: Callable[..., Any], dtype: Any) -> list[np.ndarray]:
         def loss(a_log, dt_bias):
             g = -jnp.exp(a_log) * jax.nn.softplus(a + dt_bias)
-            o, _ = rule(*(x.astype(dtype) for x in (q, k, v)), g, jnp.full(shape[:3], 0.99), first)
+            low = [x.astype(dtype) for x in (q, k, v)]
+            o, _ = rule(*low, g, jnp.full(shape[:3], 0.99), first)
             return jnp.sum(o.astype(jnp.float32) * do), o
 
         gradients, o = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(a_log, dt_bias)
@@ -144,10 +147,12 @@ def error_rows(steps: int = 512, heads: int = 16) -> list[dict[str, Any]]:
 
     segments = jnp.zeros(shape[:2], jnp.int32)
     with jax.default_matmul_precision("highest"):
-        exact = outputs(lambda *xs: gated_delta_rule_reference(*xs, segments, chunk_size=CHUNK), jnp.float32)
+        exact = outputs(
+            functools.partial(gated_delta_rule_reference, segment_ids=segments, chunk_size=CHUNK), jnp.float32
+        )
     rows = []
     for name, dtype, target in (("bf16", jnp.bfloat16, 2e-2), ("fp32", jnp.float32, 2e-6)):
-        actual = outputs(lambda *xs: gated_delta_rule_pallas_tpu(*xs, None, chunk_size=CHUNK), dtype)
+        actual = outputs(functools.partial(gated_delta_rule_pallas_tpu, segment_ids=None, chunk_size=CHUNK), dtype)
         error = float(np.linalg.norm(actual[0] - exact[0]) / np.linalg.norm(exact[0]))
         rows.append(row(f"output error, correlated keys, {name}", error, "relative", target))
         for gradient, x, y in zip(("A_log", "dt_bias"), actual[1:], exact[1:], strict=True):

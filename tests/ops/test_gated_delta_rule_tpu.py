@@ -1,5 +1,6 @@
 """The Pallas kernels: the shared cases in interpret mode, the fused prefill, what the TPU compiler makes of them."""
 
+import functools
 import importlib.util
 
 import jax
@@ -32,11 +33,11 @@ def test_fused_prefill_is_convolution_norm_gates_and_rule_one_after_another():
     state = rng.normal(size=(1, heads, dim, dim)).astype(np.float32)
     segments = np.repeat([0, 1, 2, 3], [20, 42, 4, 4])[None]
 
-    def fused(*args):
-        return gated_delta_rule_fused(*args, segments, key_heads=key_heads, value_heads=heads, key_dim=dim)
-
-    o, last = jax.jit(fused)(mixed, weight, a, b, a_log, dt_bias, past, state)
-    y = jax.nn.silu(causal_depthwise_conv(jnp.asarray(mixed), weight, past, jnp.asarray(segments))[0])
+    sizes = {"key_heads": key_heads, "value_heads": heads, "key_dim": dim}
+    fused = jax.jit(functools.partial(gated_delta_rule_fused, segment_ids=segments, **sizes))
+    o, last = fused(mixed, weight, a, b, a_log, dt_bias, past, state)
+    convolved, _ = causal_depthwise_conv(*map(jnp.asarray, (mixed, weight, past, segments)))
+    y = jax.nn.silu(convolved)
     y = y.reshape(1, steps, -1, dim)
     q, k = (l2_normalize(y[:, :, i * key_heads : (i + 1) * key_heads]) for i in range(2))
     g = -np.exp(a_log) * jax.nn.softplus(a + dt_bias)

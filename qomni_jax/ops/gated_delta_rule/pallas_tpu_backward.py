@@ -101,6 +101,7 @@ def backward_chunk(q, k, do, gates: Gates, state, decay, gram, inverse, error, c
     row_kinds: dict[tuple[int, int], Array] = {}
     lane = jax.lax.broadcasted_iota(jnp.int32, (chunk, LANES), 1)
     below = jax.lax.broadcasted_iota(jnp.int32, (chunk, LANES), 0) > remainder(lane, chunk)
+    end_row = jax.lax.broadcasted_iota(jnp.int32, (8, block.value_dim), 0) == 7
     for p in packs:
         d_scores = block.scale * products[p][:chunk]
         d_gram = jnp.where(below, -products[p][chunk:], 0.0)
@@ -109,22 +110,25 @@ def backward_chunk(q, k, do, gates: Gates, state, decay, gram, inverse, error, c
         row_kinds[BETA, p] = column_sum
         row_kinds[LOG_DECAY, p] = -column_sum * gates.row(BETA, p)
         sums.add_packed(LOG_DECAY, p, d_decay * gates.row(BETA, p))
-        d_scores = block.block_diagonal(d_scores * weights[p])
-        d_gram = block.block_diagonal(d_gram * weights[p])
         wide_k = jnp.concatenate([k[key_of(h)] for h in block.members(p)])
         wide_q = jnp.concatenate([q[key_of(h)] for h in block.members(p)])
-        from_q = block.dot(d_scores, wide_k)
-        from_k = (
-            block.dot(d_scores, wide_q, CONTRACT_FIRST)
-            + block.dot(d_gram, wide_k)
-            + block.dot(d_gram, wide_k, CONTRACT_FIRST)
-        )
+        both = [block.block_diagonal(x * weights[p]) for x in (d_scores, d_gram)]
+        direct = block.dot(jnp.concatenate(both), wide_k)
+        from_q = direct[:LANES]
+        turned = block.dot(jnp.concatenate(both), jnp.concatenate([wide_q, wide_k]), CONTRACT_FIRST)
+        from_k = direct[LANES:] + turned
         out_k = block.stacked(written, p)
         wide_k, wide_q = wide_k.astype(jnp.float32), wide_q.astype(jnp.float32)
         sums.add(END, p, wide_k * out_k)
         read_q = jnp.concatenate([reads[h][:chunk] for h in block.members(p)])
         read_k = jnp.concatenate([reads[h][chunk:] for h in block.members(p)])
-        sums.add(START, p, wide_q * read_q + wide_k * read_k)
+        started = []
+        for m, h in enumerate(block.members(p)):
+            part = block.stacked_part(wide_q * read_q + wide_k * read_k, m)
+            kept = start[p][(m + 1) * chunk - 1 : (m + 1) * chunk]
+            last = kept * jnp.sum(carry[h] * state[h].astype(jnp.float32), axis=0, keepdims=True)
+            started += [part[: chunk - 8], part[chunk - 8 :] + jnp.where(end_row, last, 0.0)]
+        sums.add(START, p, jnp.concatenate(started))
         total_q, total_k = from_q + read_q, from_k + read_k + gates.wide_column(END, p)[:, :1] * out_k
         for m, h in enumerate(block.members(p)):
             u = key_of(h)
@@ -135,7 +139,6 @@ def backward_chunk(q, k, do, gates: Gates, state, decay, gram, inverse, error, c
     for p in packs:
         for m, h in enumerate(block.members(p)):
             kept = start[p][(m + 1) * chunk - 1 : (m + 1) * chunk]
-            sums.add_last(START, p, m, kept * jnp.sum(carry[h] * state[h].astype(jnp.float32)))
             new.append(kept * carry[h] + added[h])
     return d_q, d_k, d_right, sums.rows(row_kinds), new
 
@@ -147,7 +150,6 @@ class ColumnSums:
         self.block = block
         self.total = jnp.zeros((LANES, LANES), jnp.float32)
         self.lane = jax.lax.broadcasted_iota(jnp.int32, (LANES, LANES), 1)
-        self.row = jax.lax.broadcasted_iota(jnp.int32, (LANES, LANES), 0)
 
     def add(self, kind: int, pack: int, stacked: Array) -> None:
         """Sums over the lanes of `stacked [128, D]`."""
@@ -157,12 +159,6 @@ class ColumnSums:
     def add_packed(self, kind: int, pack: int, packed: Array) -> None:
         """Sums over the lanes of each member of `packed [C, 128]`."""
         self.add(kind, pack, jnp.concatenate([self.block.keep_head(packed, m) for m in range(self.block.pack)]))
-
-    def add_last(self, kind: int, pack: int, member: int, value: Array) -> None:
-        """Adds `value [1, D]` (one number) at the last token of a member."""
-        last = (member + 1) * self.block.chunk - 1
-        here = (self.lane == kind * self.block.packs + pack) & (self.row == last)
-        self.total = self.total + jnp.where(here, jnp.broadcast_to(value[:, :1], here.shape), 0.0)
 
     def rows(self, more: dict[tuple[int, int], Array]) -> Array:
         """`[KINDS packs, 128]`, with the rows of `more` added."""
