@@ -206,7 +206,9 @@ def backward_kernel(
 
     @pl.when(step == 0)
     def _():
-        states[0] = saved_ref[0, 0]
+        copy = pltpu.make_async_copy(saved_ref.at[0, 0], states.at[0], semaphore)
+        copy.start()
+        copy.wait()
 
     @pl.when(step < every)
     def _():
