@@ -62,20 +62,21 @@ def compile_on(generation: str, direction: str, key_heads: int, heads: int, step
         return jax.vjp(forward, *args[:-1])[1](args[-1])
 
     def fused(mixed, weight, a, b, a_log, dt_bias):
-        sizes = {"key_heads": key_heads, "value_heads": heads, "key_dim": DIM, "chunk_size": CHUNK}
-        past = jnp.zeros((1, 3, mixed.shape[-1]), mixed.dtype)
-        return gated_delta_rule_fused(mixed, weight, a, b, a_log, dt_bias, past, jnp.zeros(zeros), **sizes)[0]
+        past, first = jnp.zeros((1, 3, mixed.shape[-1]), mixed.dtype), jnp.zeros(zeros)
+        arrays = (mixed, weight, a, b, a_log, dt_bias, past, first)
+        return gated_delta_rule_fused(*arrays, None, key_heads=key_heads, value_heads=heads, key_dim=DIM)[0]
 
     channels = 2 * keys.shape[-1] + values.shape[-1]
     head = shaped(heads, dtype=jnp.float32)
-    function, arguments = {
+    cases: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         "fwd": (forward, (keys, keys, values, gate, gate)),
         "bwd": (gradients, (keys, keys, values, gate, gate, values)),
         "fused": (fused, (shaped(1, steps, channels), shaped(4, channels), gate, gate, head, head)),
-    }[direction]
+    }
+    function, arguments = cases[direction]
     donated = tuple(range(len(arguments))) if donate else ()
     compiled = jax.jit(function, donate_argnums=donated, out_shardings=chip).lower(*arguments).compile()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     return {"peak_bytes": memory.peak_memory_in_bytes, "temp_bytes": memory.temp_size_in_bytes}
 
 
@@ -126,10 +127,10 @@ def error_rows(steps: int = 512, heads: int = 16) -> list[dict[str, Any]]:
     """Errors against the float32 recurrence, in interpret mode: keys of one direction, beta 0.99, weak decay."""
     rng = np.random.default_rng(0)
     shape = (1, steps, heads, DIM)
-    q, v, do = (rng.normal(size=shape) for _ in range(3))
     k = rng.normal(size=(1, 1, heads, DIM)) + 0.1 * rng.normal(size=shape)
-    q, k = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, k))
-    q, k, v, do = (jnp.asarray(x, jnp.bfloat16).astype(jnp.float32) for x in (q, k, v, do))
+    k, q = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (k, rng.normal(size=shape)))
+    drawn = (q, k, rng.normal(size=shape), rng.normal(size=shape))
+    q_low, k_low, v_low, do = (jnp.asarray(x, jnp.bfloat16).astype(jnp.float32) for x in drawn)
     a = jnp.asarray(rng.normal(size=shape[:3]), jnp.float32)
     a_log = jnp.log(jnp.asarray(rng.uniform(0.001, 0.02, heads), jnp.float32))
     dt_bias = jnp.full((heads,), -3.0)
@@ -138,7 +139,7 @@ def error_rows(steps: int = 512, heads: int = 16) -> list[dict[str, Any]]:
     def outputs(rule: Callable[..., Any], dtype: Any) -> list[np.ndarray]:
         def loss(a_log, dt_bias):
             g = -jnp.exp(a_log) * jax.nn.softplus(a + dt_bias)
-            low = [x.astype(dtype) for x in (q, k, v)]
+            low = [x.astype(dtype) for x in (q_low, k_low, v_low)]
             o, _ = rule(*low, g, jnp.full(shape[:3], 0.99), first)
             return jnp.sum(o.astype(jnp.float32) * do), o
 

@@ -112,10 +112,10 @@ def backward_chunk(q, k, do, gates: Gates, state, decay, gram, inverse, error, c
         sums.add_packed(LOG_DECAY, p, d_decay * gates.row(BETA, p))
         wide_k = jnp.concatenate([k[key_of(h)] for h in block.members(p)])
         wide_q = jnp.concatenate([q[key_of(h)] for h in block.members(p)])
-        both = [block.block_diagonal(x * weights[p]) for x in (d_scores, d_gram)]
-        direct = block.dot(jnp.concatenate(both), wide_k)
+        d_products = jnp.concatenate([block.block_diagonal(x * weights[p]) for x in (d_scores, d_gram)])
+        direct = block.dot(d_products, wide_k)
         from_q = direct[:LANES]
-        turned = block.dot(jnp.concatenate(both), jnp.concatenate([wide_q, wide_k]), CONTRACT_FIRST)
+        turned = block.dot(d_products, jnp.concatenate([wide_q, wide_k]), CONTRACT_FIRST)
         from_k = direct[LANES:] + turned
         out_k = block.stacked(written, p)
         wide_k, wide_q = wide_k.astype(jnp.float32), wide_q.astype(jnp.float32)
