@@ -13,6 +13,8 @@ import re
 import sys
 from typing import Any
 
+from absl import logging
+
 from qomni_jax.interop.arrays import flat
 from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.inventory import describe, inventory, not_loaded_note
@@ -27,6 +29,9 @@ _UNITS = {"": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    logging.set_verbosity(
+        logging.ERROR
+    )  # orbax warns of what it does not find in a checkpoint that it has just written
     options = _parser().parse_args(arguments)
     try:
         command: Callable[[argparse.Namespace], int] = options.command

@@ -76,6 +76,12 @@ class _TextModel:
         first = next((golden[name] for name in ("logits", "logits_b1", "hidden_0") if name in golden), None)
         self.rows = self.tokens[: 1 if first is None else first.shape[0]]
         self._model = LanguageModel(self.config)
+        self._apply = jax.jit(
+            lambda parameters, tokens, **rest: self._model.apply({"params": parameters}, tokens, **rest)
+        )
+        self._sow = jax.jit(
+            lambda parameters, tokens: self._model.apply({"params": parameters}, tokens, mutable=["intermediates"])
+        )
 
     @functools.cached_property
     def layers(self) -> list[dict[str, Array]]:
@@ -119,14 +125,13 @@ class _TextModel:
                 rules |= key_map(self.config, self.description.family, layout)
         return rules
 
-    @functools.cached_property
-    def step(self) -> Callable[..., Any]:
-        """`(tokens, cache) -> LanguageModelOutput`."""
-        return jax.jit(lambda tokens, cache: self._model.apply({"params": self.parameters}, tokens, cache=cache))
+    def step(self, tokens: np.ndarray, cache: Cache) -> LanguageModelOutput:
+        """Tokens that go on from a cache."""
+        return self._apply(self.parameters, tokens, cache=cache)
 
     def forward(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> LanguageModelOutput:
         """One pass without a cache."""
-        return jax.jit(lambda t, m: self._model.apply({"params": self.parameters}, t, mask=m))(tokens, mask)
+        return self._apply(self.parameters, tokens, mask=mask)
 
     def layer_cache(self, cache: Cache, number: int) -> Any:
         """The cache of one layer of the stacked decoder."""
@@ -136,8 +141,7 @@ class _TextModel:
 
     @functools.cached_property
     def _sowed(self) -> Any:
-        run = jax.jit(lambda t: self._model.apply({"params": self.parameters}, t, mutable=["intermediates"]))
-        return run(self.rows)
+        return self._sow(self.parameters, self.rows)
 
 
 def in_float32(description: Description) -> Description:
