@@ -347,7 +347,7 @@ def _convolution_flops(i: Instruction, lhs: Shape, rhs: Shape) -> float:
             i.shape.dims[out.index(digit)],
             *(_window(i, key, int(digit)) for key in ("stride", "pad", "lhs_dilate", "rhs_dilate", "rhs_reversal")),
         )
-    batch_groups = int((re.search(r"batch_group_count=(\d+)", i.attributes) or [0, "1"])[1])
+    batch_groups = int((re.search(r"batch_group_count=(\d+)", i.attributes) or [0, "1"])[1])  # type: ignore[arg-type]
     batch, features = i.shape.dims[out.index("b")], i.shape.dims[out.index("f")]
     return 2.0 * batch * features * rhs.dims[right.index("i")] * meeting / batch_groups
 

@@ -188,7 +188,9 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
     if request.step == "decode":
         return Program(lambda *args: decode_step.lower(config, *args), (params, cache, per_row((), jnp.int32)), parts)
     state = Prefilled(
-        cache, per_row((config.vocab_size,), jnp.float32), per_row((config.decoder.model_dim,), config.dtype)
+        cache,
+        per_row((config.vocab_size,), jnp.float32),
+        per_row((config.decoder.model_dim,), config.dtype),  # type: ignore[arg-type]
     )
     chunk = per_row((request.prompt_chunk,), jnp.int32)
     args = (params, state, chunk, per_row((), jnp.int32))
@@ -205,7 +207,7 @@ def _train(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Program
         lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), batch, batch_shardings(mesh, batch)
     )
     parts = {"params": state.params, "optimizer": state.opt_state, "batch": batch}
-    return Program(make_language_model_step(config, training).lower, (state, batch), parts)
+    return Program(make_language_model_step(config, training).lower, (state, batch), parts)  # type: ignore[attr-defined]
 
 
 def _inference_params(config: LanguageModelConfig, mesh: Mesh) -> Any:

@@ -33,7 +33,7 @@ class Target:
             bounds = [axis.indices(size)[:2] for axis, size in zip(index or (), self.shape, strict=True)]
             self._starts[device] = tuple(first for first, _ in bounds)
             part = [last - first for first, last in bounds]
-            on_host = device.platform == "cpu"
+            on_host = device.platform == "cpu"  # type: ignore[attr-defined]
             self._parts[device] = _aligned(part, self.dtype) if on_host else jnp.zeros(part, self.dtype, device=device)
 
     def write(self, place: Sequence[int], block: np.ndarray) -> None:

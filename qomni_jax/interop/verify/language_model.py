@@ -113,7 +113,7 @@ class _TextModel:
         than a single one, as many as the reference keeps."""
         batch, steps = self.rows.shape
         before = self.step(self.rows[:, :-1], empty_language_model_cache(self.config, batch, steps)).cache
-        return before, self.step(self.rows[:, -1:], before).cache
+        return before, self.step(self.rows[:, -1:], before).cache  # type: ignore[return-value, arg-type]
 
     @functools.cached_property
     def released_rules(self) -> dict[str, Rule]:
@@ -229,7 +229,7 @@ def _greedy(model: _TextModel, wanted: np.ndarray, prompt: str) -> Any:
         tokens = np.concatenate([tokens, np.argmax(out.logits[:, -1:], axis=-1)], axis=1)
         if tokens.shape[1] >= wanted.shape[1]:
             return tokens
-        out = model.step(tokens[:, -1:], out.cache)
+        out = model.step(tokens[:, -1:], out.cache)  # type: ignore[arg-type]
 
 
 def _loss(model: _TextModel, wanted: np.ndarray) -> Any:
