@@ -189,8 +189,8 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
         return Program(lambda *args: decode_step.lower(config, *args), (params, cache, per_row((), jnp.int32)), parts)
     state = Prefilled(
         cache,
-        per_row((config.vocab_size,), jnp.float32),  # type: ignore[arg-type]  # type: ignore[arg-type]
-        per_row((config.decoder.model_dim,), config.dtype),
+        per_row((config.vocab_size,), jnp.float32),  # type: ignore[arg-type]
+        per_row((config.decoder.model_dim,), config.dtype),  # type: ignore[arg-type]
     )
     chunk = per_row((request.prompt_chunk,), jnp.int32)
     args = (params, state, chunk, per_row((), jnp.int32))
