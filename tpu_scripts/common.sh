@@ -1,8 +1,10 @@
 # shellcheck shell=bash
 # Shared by the launchers: flags, errors, and commands that are either run or, with --dry-run, printed.
 
-NAME="" ZONE="" PROJECT="" TOPOLOGY="" RUNTIME="" REPOSITORY_DIR="qomni-jax"
-DRY_RUN=0
+NAME="" ZONE="" PROJECT="" DRY_RUN=0
+# Where the repository stands on the hosts, in the home directory.
+# shellcheck disable=SC2034  # read by the launchers
+REPOSITORY_DIR="qomni-jax"
 
 fail() {
   printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2

@@ -19,7 +19,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tpu_scripts/common.sh
 source "$HERE/common.sh"
 
-SPOT=0 INSTALL=1 WAIT_MINUTES=720 REPOSITORY="" REVISION=""
+TOPOLOGY="" RUNTIME="" REPOSITORY="" REVISION="" SPOT=0 INSTALL=1 WAIT_MINUTES=720
 for flag in "$@"; do
   common_flag "$flag" && continue
   case "$flag" in

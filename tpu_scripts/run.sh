@@ -18,7 +18,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tpu_scripts/common.sh
 source "$HERE/common.sh"
 
-EXPERIMENT="" RETRIES=20
+EXPERIMENT="" TOPOLOGY="" RETRIES=20
 create_flags=() arguments=()
 while (($#)); do
   flag=$1

@@ -1,0 +1,147 @@
+"""The launchers: what they would run, what they refuse, and a preempted slice that is asked for again."""
+
+import os
+from pathlib import Path
+import shutil
+import subprocess
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "tpu_scripts"
+SLICE = ("--name=aria", "--zone=us-west4-a")
+CREATE = ("--topology=v5e:4x4", "--repository=https://example.com/q.git", "--revision=abc")
+
+
+def launch(script: str, *flags: str, path: Path | None = None) -> subprocess.CompletedProcess:
+    environment = dict(os.environ)
+    if path is not None:
+        environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
+    command = ["bash", str(SCRIPTS / f"{script}.sh"), *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+
+
+def test_create_asks_for_the_slice_and_installs_on_all_hosts():
+    done = launch("create", *SLICE, *CREATE, "--spot", "--project=p", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    request, install = done.stdout.splitlines()
+    assert request.split() == [
+        *("gcloud", "compute", "tpus", "queued-resources", "create", "aria", "--node-id=aria"),
+        *("--accelerator-type=v5litepod-16", "--runtime-version=v2-alpha-tpuv5-lite", "--spot"),
+        *("--zone=us-west4-a", "--project=p"),
+    ]
+    assert "--worker=all" in install
+    assert "make\\ venv\\ EXTRAS=demo\\,tpu" in install
+
+
+def test_v5p_slices_are_named_by_cores():
+    done = launch("create", *SLICE, "--topology=v5p:4x4x8", "--no-install", "--dry-run")
+    assert "--accelerator-type=v5p-256 --runtime-version=v2-alpha-tpuv5 " in done.stdout
+    assert "--spot" not in done.stdout
+
+
+def test_run_starts_the_module_on_all_hosts_with_its_flags_as_they_are():
+    flags = ("--gin_file=a.gin", "--gin_bindings=StudyConfig.seeds = (0, 1)", "--workdir=gs://bucket/a b")
+    done = launch("run", *SLICE, "--experiment=experiments.aria_ablation", "--dry-run", "--", *flags)
+    assert done.returncode == 0, done.stderr
+    # Taken in by a shell twice, as on this machine and on the host, the flags come out unchanged.
+    arguments = subprocess.run(["bash", "-c", f"printf '%s\\n' {done.stdout}"], capture_output=True, text=True).stdout
+    command = next(line for line in arguments.splitlines() if line.startswith("--command="))
+    inner = command.partition("-m qomni_jax.parallel.distributed ")[2].partition(">>")[0]
+    said = subprocess.run(["bash", "-c", f"printf '%s\\n' {inner}"], capture_output=True, text=True).stdout
+    assert said.splitlines() == ["experiments.aria_ablation", *flags]
+
+
+def test_logs_and_delete():
+    shown = launch("logs", *SLICE, "--worker=all", "--lines=5", "--follow", "--dry-run").stdout
+    assert "tpu-vm ssh aria --worker=all" in shown
+    assert "tail\\ -n\\ 5\\ -F" in shown
+    deleted = launch("delete", *SLICE, "--dry-run").stdout
+    assert deleted.split() == [
+        *("gcloud", "compute", "tpus", "queued-resources", "delete", "aria", "--force", "--quiet", "--zone=us-west4-a")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "named"),
+    [
+        ("create", ("--zone=us-west4-a",), "--name is missing"),
+        ("create", ("--name=Aria", "--zone=us-west4-a"), "--name=Aria"),
+        ("create", ("--name=aria",), "--zone is missing"),
+        ("create", ("--name=aria", "--zone=here"), "--zone=here"),
+        ("create", SLICE, "--topology is missing"),
+        ("create", (*SLICE, "--topology=v5p:4x4"), "--topology=v5p:4x4"),
+        ("create", (*SLICE, "--topology=v6e:4x4"), "--topology=v6e:4x4"),
+        ("create", (*SLICE, *CREATE, "--wait-minutes=soon"), "--wait-minutes=soon"),
+        ("create", (*SLICE, "--name="), "--name=: accepted is --name=VALUE"),
+        ("run", SLICE, "--experiment="),
+        ("run", (*SLICE, "--experiment=a b"), "--experiment=a b"),
+        ("run", (*SLICE, "--experiment=a", "--gin_file=x"), "stand after --"),
+        ("run", (*SLICE, "--experiment=a", "--retries=-1"), "--retries=-1"),
+        ("logs", (*SLICE, "--worker=first"), "--worker=first"),
+        ("delete", (*SLICE, "--all"), "--all"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_nothing_runs(script, flags, named):
+    done = launch(script, *flags, "--dry-run")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert named in done.stderr
+    assert "accepted" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["create", "run", "logs", "delete"])
+def test_help_shows_how_to_call_it(script):
+    done = launch(script, "--help")
+    assert done.returncode == 0
+    assert f"tpu_scripts/{script}.sh --name=NAME --zone=ZONE" in done.stdout
+    assert "set -euo" not in done.stdout
+
+
+GCLOUD = """#!/usr/bin/env bash
+echo "$*" >> {log}
+case "$*" in
+  *"tpu-vm ssh"*parallel.distributed*) [ -e {lost} ] && exit {last}; touch {lost}; exit 255 ;;
+  *"queued-resources describe"*) [ -e {lost} ] && [ ! -e {again} ] && echo {state} || echo ACTIVE ;;
+  *"queued-resources create"*) touch {again} ;;
+esac
+"""
+
+
+def fake_gcloud(directory: Path, state: str, last: int) -> Path:
+    names = {name: directory / name for name in ("log", "lost", "again")}
+    program = directory / "gcloud"
+    program.write_text(GCLOUD.format(state=state, last=last, **names))
+    program.chmod(0o755)
+    return directory
+
+
+def test_a_preempted_slice_is_deleted_asked_for_again_and_run_again(tmp_path):
+    path = fake_gcloud(tmp_path, "SUSPENDED", 0)
+    done = launch("run", *SLICE, "--experiment=a.b", *CREATE, "--spot", path=path)
+    assert done.returncode == 0, done.stderr
+    calls = [line.split(" --")[0] for line in (tmp_path / "log").read_text().splitlines() if "describe" not in line]
+    assert calls == [
+        "compute tpus tpu-vm ssh aria",
+        "compute tpus queued-resources delete aria",
+        "compute tpus queued-resources create aria",
+        "compute tpus tpu-vm ssh aria",  # installs
+        "compute tpus tpu-vm ssh aria",  # runs again
+    ]
+
+
+def test_an_experiment_that_fails_on_a_slice_that_is_there_is_not_tried_again(tmp_path):
+    path = fake_gcloud(tmp_path, "ACTIVE", 0)
+    done = launch("run", *SLICE, "--experiment=a.b", *CREATE, path=path)
+    assert done.returncode == 255
+    assert "logs.sh shows why" in done.stderr
+    assert "create" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing():
+    scripts = sorted(str(p) for p in SCRIPTS.glob("*.sh"))
+    done = subprocess.run(
+        ["shellcheck", "-x", *scripts], capture_output=True, text=True, check=False, cwd=SCRIPTS.parent
+    )
+    assert done.returncode == 0, done.stdout
