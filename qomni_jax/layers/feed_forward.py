@@ -6,8 +6,9 @@ from jax import Array
 import jax.numpy as jnp
 
 from qomni_jax.config.decoder import FeedForwardConfig
-from qomni_jax.layers.linear import projection
+from qomni_jax.layers.linear import projection, with_axes
 from qomni_jax.ops.moe import Routing, expert_mlp, route
+from qomni_jax.parallel.kernels import sharded
 
 
 class SwiGLU(nn.Module):
@@ -18,8 +19,8 @@ class SwiGLU(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         tokens = x.reshape(-1, x.shape[-1])
-        gate, up = projection(self.hidden_dim, "gate_proj")(tokens), projection(self.hidden_dim, "up_proj")(tokens)
-        return projection(x.shape[-1], "down_proj")(jax.nn.silu(gate) * up).reshape(x.shape)
+        gate, up = (projection(self.hidden_dim, name, ("embed", "mlp"))(tokens) for name in ("gate_proj", "up_proj"))
+        return projection(x.shape[-1], "down_proj", ("mlp", "embed"))(jax.nn.silu(gate) * up).reshape(x.shape)
 
 
 class MixtureOfExperts(nn.Module):
@@ -32,17 +33,26 @@ class MixtureOfExperts(nn.Module):
         c = self.config
         dim = x.shape[-1]
         tokens = x.reshape(-1, dim)
-        routing = route(projection(c.num_experts, "gate")(tokens), c.top_k, mask.reshape(-1))
+        routing = route(projection(c.num_experts, "gate", ("embed", None))(tokens), c.top_k, mask.reshape(-1))
         init = nn.initializers.variance_scaling(
             1.0, "fan_in", "truncated_normal", in_axis=-2, out_axis=-1, batch_axis=0
         )
-        gate_up = self.param("experts_gate_up_proj", init, (c.num_experts, dim, 2 * c.expert_dim))
-        down = self.param("experts_down_proj", init, (c.num_experts, c.expert_dim, dim))
-        routed = expert_mlp(
-            tokens, routing.experts, routing.weights, gate_up, down, backend=c.backend, block_size=c.block_size
+        axes = ("experts", "embed", "expert_mlp")
+        gate_up = self.param("experts_gate_up_proj", with_axes(init, axes), (c.num_experts, dim, 2 * c.expert_dim))
+        down = self.param(
+            "experts_down_proj", with_axes(init, (axes[0], axes[2], axes[1])), (c.num_experts, c.expert_dim, dim)
+        )
+
+        def apply_experts(*args: Array) -> Array:
+            return expert_mlp(*args, backend=c.backend, block_size=c.block_size)
+
+        # Each device sorts its own tokens and works on them with all experts' weights, gathered for that.
+        rows, whole = ("batch", None), (None, None, None)
+        routed = sharded(apply_experts, (rows, rows, rows, whole, whole), rows)(
+            tokens, routing.experts, routing.weights, gate_up.astype(x.dtype), down.astype(x.dtype)
         )
         shared = SwiGLU(c.hidden_dim, name="shared_expert")(tokens)
-        shared = shared * jax.nn.sigmoid(projection(1, "shared_expert_gate")(tokens))
+        shared = shared * jax.nn.sigmoid(projection(1, "shared_expert_gate", ("embed", None))(tokens))
         return (routed + shared).reshape(x.shape), routing
 
 

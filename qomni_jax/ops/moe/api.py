@@ -1,6 +1,7 @@
 """SwiGLU experts applied to routed tokens: the public function, and the choice of a form for it."""
 
 from collections.abc import Callable
+from typing import Any
 
 from jax import Array
 
@@ -8,8 +9,17 @@ from qomni_jax.ops.moe.blocked import expert_mlp_blocked
 from qomni_jax.ops.moe.reference import expert_mlp_reference
 from qomni_jax.ops.moe.xla import expert_mlp_xla
 
+
+def _pallas_tpu(*args: Any) -> Array:
+    # Pallas takes a second to import, which a program that never runs it need not wait for.
+    from qomni_jax.ops.moe.pallas_tpu import expert_mlp_pallas_tpu
+
+    return expert_mlp_pallas_tpu(*args)
+
+
 BACKENDS: dict[str, Callable[..., Array]] = {
     "blocked": expert_mlp_blocked,
+    "pallas_tpu": _pallas_tpu,
     "reference": expert_mlp_reference,
     "xla": expert_mlp_xla,
 }
@@ -27,6 +37,7 @@ def expert_mlp(
     - `xla`: a loop over each expert's own rows, weights read where they lie; right for a CPU.
     - `blocked`: rows padded into blocks, one batched product of all of them; right for a GPU, where a loop whose
       length the device decides makes the host wait.
+    - `pallas_tpu`: the grouped products of megablox, rows sorted by expert.
 
     Source: the sparse block of Qwen3-Next and Qwen3.5. Raises ValueError for an unknown backend.
     """
