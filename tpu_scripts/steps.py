@@ -157,7 +157,9 @@ def planned_config(request: Request) -> LanguageModelConfig:
             remat=request.kept if training else None,
             gdn=dataclasses.replace(d.gdn, backend="auto" if request.step == "decode" else gdn),
             attention=dataclasses.replace(d.attention, backend=attending),
-            feed_forward=dataclasses.replace(d.feed_forward, backend=experts),
+            feed_forward=dataclasses.replace(
+                d.feed_forward, backend=experts, dispatch="ring" if request.step == "decode" else "local"
+            ),
         ),
     )
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from qomni_jax.config.decoder import FeedForwardConfig
 from qomni_jax.layers.linear import projection, with_axes
 from qomni_jax.ops.moe import Routing, expert_mlp, route
+from qomni_jax.parallel.experts import ring_dispatch
 from qomni_jax.parallel.kernels import sharded
 
 
@@ -46,11 +47,12 @@ class MixtureOfExperts(nn.Module):
         def apply_experts(*args: Array) -> Array:
             return expert_mlp(*args, backend=c.backend, block_size=c.block_size)
 
-        # Each device sorts its own tokens and works on them with all experts' weights, gathered for that.
-        rows, whole = ("batch", None), (None, None, None)
-        routed = sharded(apply_experts, (rows, rows, rows, whole, whole), rows)(
-            tokens, routing.experts, routing.weights, gate_up.astype(x.dtype), down.astype(x.dtype)
-        )
+        args = (tokens, routing.experts, routing.weights, gate_up.astype(x.dtype), down.astype(x.dtype))
+        if c.dispatch == "ring":
+            routed = ring_dispatch(apply_experts, *args)
+        else:  # each device works on its own tokens, with all experts' weights gathered for that
+            rows, whole = ("batch", None), (None, None, None)
+            routed = sharded(apply_experts, (rows, rows, rows, whole, whole), rows)(*args)
         shared = SwiGLU(c.hidden_dim, name="shared_expert")(tokens)
         shared = shared * jax.nn.sigmoid(projection(1, "shared_expert_gate", ("embed", None))(tokens))
         return (routed + shared).reshape(x.shape), routing

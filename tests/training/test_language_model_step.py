@@ -110,14 +110,18 @@ def test_the_mtp_head_is_trained_on_the_token_after_next_and_leaves_the_token_lo
 
 
 MESHED = """
+import dataclasses
 import jax, numpy as np
 from tests.training.test_language_model_step import CONFIG, ROUNDING, TRAINING, tokens
 from qomni_jax.parallel.mesh import make_mesh
 from qomni_jax.training import language_model_step as lm
 
 batch = {"tokens": tokens(8, 16)}
-def value_and_gradients(params, batch):
-    return jax.jit(jax.value_and_grad(lambda p, b: lm.language_model_loss(CONFIG, TRAINING, p, b)[0]))(params, batch)
+ring = dataclasses.replace(CONFIG.decoder.feed_forward, dispatch="ring")
+RING = dataclasses.replace(CONFIG, decoder=dataclasses.replace(CONFIG.decoder, feed_forward=ring))
+
+def value_and_gradients(params, batch, config=CONFIG):
+    return jax.jit(jax.value_and_grad(lambda p, b: lm.language_model_loss(config, TRAINING, p, b)[0]))(params, batch)
 
 alone = lm.init_language_model_state(CONFIG, TRAINING)
 loss, gradients = value_and_gradients(alone.params, batch)
@@ -126,10 +130,14 @@ with jax.set_mesh(mesh):
     state = lm.init_language_model_state(CONFIG, TRAINING, mesh)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, alone.params)
     head = state.params["lm_head"]["kernel"]
+    experts = state.params["decoder"]["periods"]["gdn_0"]["feed_forward"]["moe"]["experts_gate_up_proj"]
     assert head.addressable_shards[0].data.size * 4 == head.size
-    meshed_loss, meshed = value_and_gradients(state.params, jax.device_put(batch, lm.batch_shardings(mesh, batch)))
-np.testing.assert_allclose(meshed_loss, loss, rtol=1e-5)
-jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **ROUNDING), meshed, gradients)
+    assert experts.addressable_shards[0].data.size * 8 == experts.size
+    placed = jax.device_put(batch, lm.batch_shardings(mesh, batch))
+    results = [value_and_gradients(state.params, placed, config) for config in (CONFIG, RING)]
+for meshed_loss, meshed in results:
+    np.testing.assert_allclose(meshed_loss, loss, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **ROUNDING), meshed, gradients)
 print("equal")
 """
 
