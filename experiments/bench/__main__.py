@@ -1,0 +1,70 @@
+"""Benches: `python -m experiments.bench NAME [--peer] [--json=F]`; NAME is `gated_delta_rule` or `decoder`.
+
+With `--peer` the reference runs beside ours, repetition by repetition, in a child process of the interpreter that
+`--peer_python` names (the extra `peer` installed), with as many threads. `gated_delta_rule --aot` compiles the kernels
+for TPUs that are not there instead.
+"""
+
+from collections.abc import Sequence
+import contextlib
+import json
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+
+_PEER = flags.DEFINE_bool("peer", False, "run the reference as well and print the ratio.")
+_PEER_PYTHON = flags.DEFINE_string("peer_python", sys.executable, "the interpreter that runs the reference.")
+_JSON = flags.DEFINE_string("json", None, "where the rows are written.")
+_CASES = flags.DEFINE_string("cases", "", "a regular expression: cases whose names it matches, all where empty.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "repetitions, of which the median is reported.", lower_bound=1)
+_THREADS = flags.DEFINE_integer("threads", 2, "threads of either side, at most the machine's cores.", lower_bound=1)
+_AOT = flags.DEFINE_bool("aot", False, "gated_delta_rule: static figures of the TPU kernels instead of times.")
+
+BENCHES = ("decoder", "gated_delta_rule")
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) != 2 or argv[1] not in BENCHES:
+        raise app.UsageError(f"{' '.join(argv[1:]) or 'no name'}: accepted is one of {', '.join(BENCHES)}")
+    if _AOT.value and argv[1] != "gated_delta_rule":
+        raise app.UsageError(f"--aot with {argv[1]}: accepted with gated_delta_rule")
+    # Before JAX counts the cores: its thread pool has one thread for each that it may use.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: _THREADS.value])
+    if _AOT.value:
+        from experiments.bench import gated_delta_rule_aot
+
+        rows = gated_delta_rule_aot.run()
+    else:
+        rows = _timed(argv[1])
+    if _JSON.value:
+        from experiments.files import write_atomically
+
+        write_atomically(pathlib.Path(_JSON.value), json.dumps({"bench": argv[1], "rows": rows}, indent=1) + "\n")
+
+
+def _timed(name: str) -> list[dict]:
+    import importlib
+
+    from experiments.bench.peer import Peer, PeerError
+    from experiments.bench.timing import describe, run_cases
+
+    bench = importlib.import_module(f"experiments.bench.{name}")
+    try:
+        with contextlib.ExitStack() as stack:
+            peer = None
+            if _PEER.value:
+                peer = stack.enter_context(Peer(_PEER_PYTHON.value, bench.PEER_MODULE, _THREADS.value))
+            rows = run_cases(bench.cases(_REPEATS.value), peer, _REPEATS.value, _CASES.value)
+    except PeerError as error:
+        sys.exit(f"bench: {error}")
+    more = bench.summary(rows)
+    for row in more:
+        print(describe(row))
+    return rows + more
+
+
+if __name__ == "__main__":
+    app.run(main)

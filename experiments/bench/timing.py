@@ -1,0 +1,126 @@
+"""Wall-clock timing of jitted functions: compilation apart, medians of repetitions, a peer's in between."""
+
+from collections.abc import Callable
+import dataclasses
+import re
+import statistics
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.bench.peer import Peer
+
+SETTLE_SECONDS = 0.05  # between the two sides of a comparison: threads of the other one stop spinning
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row of a bench.
+
+    Attributes:
+      name: as in the JSON.
+      build: makes inputs, compiles and warms up; returns the function to time, which waits for its result.
+      peer: what a peer is asked to prepare, one entry for every form of it that may be the faster one; empty for none.
+      flops: of the work (not of an implementation), 0 where it is not a matter of products.
+      steps: parts that one call does one after another; times are per part.
+    """
+
+    name: str
+    build: Callable[[], Callable[[], Any]]
+    peer: tuple[dict[str, Any], ...] = ()
+    flops: float = 0.0
+    steps: int = 1
+
+
+def run_cases(cases: list[Case], peer: Peer | None, repeats: int, only: str = "") -> list[dict[str, Any]]:
+    """A row for every case whose name matches the regular expression `only`; prints each as it is done."""
+    peak = matmul_peak()
+    print(f"float32 matmul 2048^3 here and now: {peak / 1e9:.0f} GFLOP/s", flush=True)
+    rows = []
+    for case in cases:
+        if re.search(only, case.name):
+            rows.append(run_case(case, peer, repeats) | {"peak_gflops": peak / 1e9})
+            print(describe(rows[-1]), flush=True)
+    return rows
+
+
+def run_case(case: Case, peer: Peer | None, repeats: int) -> dict[str, Any]:
+    """Medians of `repeats`; where there is a peer, a repetition of ours and one of the peer's take turns."""
+    began = time.perf_counter()
+    function = case.build()
+    compile_seconds = time.perf_counter() - began
+    asked = _faster(peer, case.peer) if peer is not None else None
+    ours, theirs = [], []
+    for _ in range(repeats):
+        time.sleep(SETTLE_SECONDS)
+        ours.append(seconds_of(function) / case.steps)
+        if peer is not None and asked is not None:
+            time.sleep(SETTLE_SECONDS)
+            theirs.append(peer.run() / case.steps)
+    seconds = statistics.median(ours)
+    other = statistics.median(theirs) if theirs else None
+    return {
+        "case": case.name,
+        "ours": seconds,
+        "peer": other,
+        "ratio": None if other is None else other / seconds,
+        "unit": "s",
+        "higher_is_better": False,
+        "ours_min": min(ours),
+        "peer_min": min(theirs) if theirs else None,
+        "peer_form": asked,
+        "repeats": repeats,
+        "compile_seconds": compile_seconds,
+        "gflops": case.flops / case.steps / seconds / 1e9,
+    }
+
+
+def _faster(peer: Peer, forms: tuple[dict[str, Any], ...]) -> dict[str, Any] | None:
+    """Prepares the form that is faster in one run each."""
+    if not forms:
+        return None
+    if len(forms) > 1:
+        trial = {}
+        for index, form in enumerate(forms):
+            peer.prepare(form)
+            trial[index] = peer.run()
+        forms = (forms[min(trial, key=lambda i: trial[i])],)
+    peer.prepare(forms[0])
+    return forms[0]
+
+
+def seconds_of(function: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def jitted(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+    """`function` compiled for `args` and warmed up, as a function of nothing that waits for its result."""
+    compiled = jax.jit(function).lower(*args).compile()
+
+    def call() -> Any:
+        return jax.block_until_ready(compiled(*args))
+
+    for _ in range(2):
+        call()
+    return call
+
+
+def matmul_peak(size: int = 2048) -> float:
+    """FLOP/s of a square float32 product, the best of five."""
+    a = jnp.ones((size, size), jnp.float32)
+    call = jitted(lambda x: x @ x, a)
+    return 2 * size**3 / min(seconds_of(call) for _ in range(5))
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One line for people."""
+    text = f"{row['case']:34s} ours {row['ours']:.4g} {row['unit']}"
+    if row.get("peer") is not None:
+        text += f"  peer {row['peer']:.4g} {row['unit']}  ratio {row['ratio']:.2f}"
+    if row.get("gflops"):
+        text += f"  {row['gflops']:.0f} of {row['peak_gflops']:.0f} GFLOP/s"
+    return text
