@@ -60,7 +60,7 @@ def test_constraints_pin_every_dependency_within_its_range(python):
 
 def test_extras_and_requirements_exist():
     requires, extras = setup_arguments()
-    assert set(extras) == {"demo", "serve", "eval", "aot", "tpu", "cuda", "cuda12", "dev"}
+    assert set(extras) == {"demo", "serve", "eval", "aot", "tpu", "cuda", "cuda12", "dev", "peer"}
     names = {Requirement(line).name for line in requires}
     assert {"jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "librosa"} <= names
     assert "chex" not in names
