@@ -97,7 +97,7 @@ class FeedForwardConfig:
       hidden_dim: width of the dense or the shared SwiGLU; 0 with experts: no shared expert.
       num_experts, top_k, expert_dim: experts, how many of them a token visits, width of one.
       normalize_top_k: the chosen experts' probabilities are scaled to sum to 1.
-      backend: form of the grouped product in `ops.moe`; `block_size`: tokens of one of its blocks.
+      backend: `auto`, or a form of the grouped product in `ops.moe`; `block_size`: tokens of one of its blocks.
       dispatch: how tokens reach experts that are spread over devices: `local`, `ring` or `ragged`.
     """
 
@@ -106,7 +106,7 @@ class FeedForwardConfig:
     top_k: int = 2
     expert_dim: int = 128
     normalize_top_k: bool = True
-    backend: str = "xla"
+    backend: str = "auto"
     block_size: int = 64
     dispatch: str = "local"
 

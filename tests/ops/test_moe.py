@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qomni_jax.config.decoder import FeedForwardConfig
 from qomni_jax.ops.moe import BACKENDS, expert_mlp, load_balancing_loss, pooled_load_balancing_loss, route
 from qomni_jax.ops.moe.router import router_metrics
 
@@ -99,6 +100,21 @@ def test_weights_may_be_wider_than_activations():
     assert mixed.dtype == jnp.bfloat16
     exact = product(x, chosen, weights, gate_up, down)
     np.testing.assert_allclose(mixed.astype(jnp.float32), exact, atol=0.05)  # 8 bits of mantissa
+
+
+@pytest.mark.parametrize(("platform", "form"), [("cpu", "xla"), ("gpu", "blocked"), ("tpu", "pallas_tpu")])
+def test_auto_takes_the_form_of_the_platform(platform, form, monkeypatch):
+    called = []
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setitem(BACKENDS, form, lambda x, *_: called.append(form) or x)
+    expert_mlp(*inputs(4, 4, 2))
+    assert called == [form]
+
+
+def test_every_form_that_the_configuration_accepts_is_one_of_the_product():
+    for backend in ("auto", *BACKENDS):
+        y = product(*inputs(4, 4, 2), backend=FeedForwardConfig(backend=backend).backend)
+        np.testing.assert_allclose(y, product(*inputs(4, 4, 2), backend="reference"), atol=1e-5)
 
 
 def test_unknown_backend_is_named():

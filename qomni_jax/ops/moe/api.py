@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jax import Array
 
 from qomni_jax.ops.moe.blocked import expert_mlp_blocked
@@ -26,7 +27,14 @@ BACKENDS: dict[str, Callable[..., Array]] = {
 
 
 def expert_mlp(
-    x: Array, experts: Array, weights: Array, gate_up: Array, down: Array, *, backend: str = "xla", block_size: int = 64
+    x: Array,
+    experts: Array,
+    weights: Array,
+    gate_up: Array,
+    down: Array,
+    *,
+    backend: str = "auto",
+    block_size: int = 64,
 ) -> Array:
     """Weighted sum over each token's experts of `down(silu(gate x) * up x)`; no token is ever dropped.
 
@@ -38,10 +46,13 @@ def expert_mlp(
     - `blocked`: rows padded into blocks, one batched product of all of them; right for a GPU, where a loop whose
       length the device decides makes the host wait.
     - `pallas_tpu`: the grouped products of megablox, rows sorted by expert.
+    - `auto`: `pallas_tpu` on a TPU, `blocked` on a GPU, `xla` elsewhere.
 
     Source: the sparse block of Qwen3-Next and Qwen3.5. Raises ValueError for an unknown backend.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"expert_mlp: backend {backend!r}: accepted is {', '.join(sorted(BACKENDS))}")
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"expert_mlp: backend {backend!r}: accepted is auto, {', '.join(BACKENDS)}")
+    if backend == "auto":
+        backend = {"tpu": "pallas_tpu", "gpu": "blocked"}.get(jax.default_backend(), "xla")
     gate_up, down = gate_up.astype(x.dtype), down.astype(x.dtype)
     return BACKENDS[backend](x, experts, weights, gate_up, down, block_size)
