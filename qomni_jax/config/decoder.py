@@ -98,7 +98,10 @@ class FeedForwardConfig:
       num_experts, top_k, expert_dim: experts, how many of them a token visits, width of one.
       normalize_top_k: the chosen experts' probabilities are scaled to sum to 1.
       backend: `auto`, or a form of the grouped product in `ops.moe`; `block_size`: tokens of one of its blocks.
-      dispatch: how tokens reach experts that are spread over devices: `local`, `ring` or `ragged`.
+      dispatch: how tokens reach experts that are spread over devices: `local`, `ring` or `ragged` (not on a CPU); see
+        `parallel.experts`.
+      ragged_headroom: of `ragged`: a device's buffer for tokens that arrive, over what arrives with a balanced load;
+        more comes in further rounds.
     """
 
     hidden_dim: int = 160
@@ -109,10 +112,11 @@ class FeedForwardConfig:
     backend: str = "auto"
     block_size: int = 64
     dispatch: str = "local"
+    ragged_headroom: float = 2.0
 
     def __post_init__(self) -> None:
         check_types(self)
-        require_positive(self, "block_size")
+        require_positive(self, "block_size", "ragged_headroom")
         require(self.num_experts >= 0, self, "num_experts", "0 (dense) or more")
         least = 0 if self.num_experts else 1
         require(self.hidden_dim >= least, self, "hidden_dim", f"{least} or more")

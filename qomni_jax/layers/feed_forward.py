@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from qomni_jax.config.decoder import FeedForwardConfig
 from qomni_jax.layers.linear import projection, with_axes
 from qomni_jax.ops.moe import Routing, expert_mlp, route
-from qomni_jax.parallel.experts import ring_dispatch
-from qomni_jax.parallel.kernels import sharded
+from qomni_jax.parallel.experts import dispatch_experts
 
 
 class SwiGLU(nn.Module):
@@ -34,7 +33,8 @@ class MixtureOfExperts(nn.Module):
         c = self.config
         dim = x.shape[-1]
         tokens = x.reshape(-1, dim)
-        routing = route(projection(c.num_experts, "gate", ("embed", None))(tokens), c.top_k, mask.reshape(-1))
+        logits = projection(c.num_experts, "gate", ("embed", None))(tokens)
+        routing = route(logits, c.top_k, mask.reshape(-1), normalize=c.normalize_top_k)
         init = nn.initializers.variance_scaling(
             1.0, "fan_in", "truncated_normal", in_axis=-2, out_axis=-1, batch_axis=0
         )
@@ -48,14 +48,11 @@ class MixtureOfExperts(nn.Module):
             return expert_mlp(*args, backend=c.backend, block_size=c.block_size)
 
         args = (tokens, routing.experts, routing.weights, gate_up.astype(x.dtype), down.astype(x.dtype))
-        if c.dispatch == "ring":
-            routed = ring_dispatch(apply_experts, *args)
-        else:  # each device works on its own tokens, with all experts' weights gathered for that
-            rows, whole = ("batch", None), (None, None, None)
-            routed = sharded(apply_experts, (rows, rows, rows, whole, whole), rows)(*args)
-        shared = SwiGLU(c.hidden_dim, name="shared_expert")(tokens)
-        shared = shared * jax.nn.sigmoid(projection(1, "shared_expert_gate", ("embed", None))(tokens))
-        return (routed + shared).reshape(x.shape), routing
+        y = dispatch_experts(c.dispatch, apply_experts, *args, headroom=c.ragged_headroom)
+        if c.hidden_dim:
+            shared = SwiGLU(c.hidden_dim, name="shared_expert")(tokens)
+            y = y + shared * jax.nn.sigmoid(projection(1, "shared_expert_gate", ("embed", None))(tokens))
+        return y.reshape(x.shape), routing
 
 
 class FeedForward(nn.Module):

@@ -82,6 +82,19 @@ class TestExpertProduct:
         chosen = np.stack([np.arange(tokens) % 3, np.arange(tokens) % 2], axis=1).astype(np.int32)
         assert_like_the_contract(backend, (x, chosen, weights, gate_up, down), 4, atol=1e-4, rtol=1e-4)
 
+    @pytest.mark.parametrize("tokens", [1, 6, 90])
+    def test_a_pair_without_an_expert_adds_nothing(self, backend, tokens):
+        x, chosen, weights, gate_up, down = inputs(tokens, 4, 2)
+        without = np.random.default_rng(1).uniform(size=chosen.shape) < 0.4
+        without[0] = True  # a token that no expert sees
+        args = x, np.where(without, 4, chosen).astype(np.int32), weights, gate_up, down
+        assert_like_the_contract(backend, args, 8, atol=1e-4, rtol=1e-4)
+        masked = x, chosen, np.where(without, 0, weights).astype(np.float32), gate_up, down
+        y = product(*args, backend=backend, block_size=8)
+        np.testing.assert_allclose(y, product(*masked, backend="reference"), atol=1e-4)
+        (_, d_weights, _, _), _ = product_and_gradients(*args, backend=backend, block_size=8)
+        assert not np.any(np.asarray(d_weights)[without])
+
     @pytest.mark.parametrize("tokens", [5, 90])
     def test_bfloat16_sums_in_float32(self, backend, tokens):
         args = inputs(tokens, 4, 2, dtype=jnp.bfloat16)

@@ -39,7 +39,8 @@ def expert_mlp(
     """Weighted sum over each token's experts of `down(silu(gate x) * up x)`; no token is ever dropped.
 
     `x [N, D]`, `experts [N, k]` int, `weights [N, k]`, `gate_up [E, D, 2F]` (gate columns first), `down [E, F, D]` ->
-    `[N, D]` in x's type; products of bfloat16 are summed in float32. Backends:
+    `[N, D]` in x's type; products of bfloat16 are summed in float32. Where `experts` is E there is no expert: the pair
+    adds nothing, and costs little but in `reference`. Backends:
 
     - `reference`: every expert on every token, masked; the contract.
     - `xla`: a loop over each expert's own rows, weights read where they lie; right for a CPU.

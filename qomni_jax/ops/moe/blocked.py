@@ -25,5 +25,7 @@ def expert_mlp_blocked(x: Array, experts: Array, weights: Array, gate_up: Array,
     hidden = jnp.einsum("gbd,gdf->gbf", take(x, token), gate_up[of_block], preferred_element_type=jnp.float32)
     active = swiglu(hidden[..., :inner], hidden[..., inner:]).astype(x.dtype)
     outputs = jnp.einsum("gbf,gfd->gbd", active, down[of_block], preferred_element_type=jnp.float32)
-    per_pair = take(outputs.reshape(-1, dim), groups.row - shift[experts])
-    return jnp.einsum("nkd,nk->nd", per_pair, weights.astype(jnp.float32)).astype(x.dtype)
+    real = experts < num_experts
+    slot = groups.row - shift[jnp.minimum(experts, num_experts - 1)]
+    per_pair = take(outputs.reshape(-1, dim), jnp.where(real, slot, 0))
+    return jnp.einsum("nkd,nk->nd", per_pair, jnp.where(real, weights.astype(jnp.float32), 0.0)).astype(x.dtype)

@@ -83,7 +83,7 @@ def _backward_rule(block_size: int, residuals: Any, dy: Array) -> Any:
             dactive = _dot(dy_rows, out_of, (1, 1))
             slope = jax.nn.sigmoid(gate)
             active = gate * slope * up
-            dscale_rows = jnp.sum(active * dactive, axis=-1)
+            dscale_rows = jnp.where(inside, jnp.sum(active * dactive, axis=-1), 0.0)
             dshared = dactive * share
             dhidden = jnp.concatenate([dshared * up * slope * (1 + gate * (1 - slope)), dshared * gate * slope], -1)
             dhidden = dhidden.astype(x.dtype)
@@ -133,15 +133,19 @@ def _few_rows(x: Array, experts: Array, weights: Array, gate_up: Array, down: Ar
         return jnp.minimum(at + rows, groups.end[e]), out
 
     start = jnp.zeros((), jnp.int32), jnp.zeros((pairs + rows, dim), x.dtype)
-    _, out = lax.while_loop(lambda carry: carry[0] < pairs, block, start)
+    _, out = lax.while_loop(lambda carry: carry[0] < groups.end[-1], block, start)
     return sum_of_rows(out, groups.row)
 
 
 def _sorted(experts: Array, weights: Array, num_experts: int, padding: int) -> tuple[Groups, Array, Array]:
-    """Groups, and for every sorted row its token and its weight in float32, with `padding` rows more at the end."""
+    """Groups, and for every sorted row its token and its weight in float32, with `padding` rows more at the end.
+
+    A row that belongs to no expert has weight 0: the last block of the last expert may reach it.
+    """
     groups = group_by_expert(experts, num_experts)
     token = jnp.pad(groups.pair // experts.shape[1], (0, padding))
-    scale = jnp.pad(take(weights.astype(jnp.float32).reshape(-1), groups.pair), (0, padding))
+    scale = take(weights.astype(jnp.float32).reshape(-1), groups.pair)
+    scale = jnp.pad(jnp.where(jnp.arange(scale.size) < groups.end[-1], scale, 0.0), (0, padding))
     return groups, token, scale
 
 
