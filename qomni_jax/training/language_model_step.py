@@ -14,7 +14,7 @@ from qomni_jax.config.decoder import LanguageModelConfig
 from qomni_jax.config.training import LanguageModelTrainingConfig
 from qomni_jax.layers.decoder import RouterStats
 from qomni_jax.layers.language_model import LanguageModel, init_language_model
-from qomni_jax.ops.moe.router import load_balancing_loss
+from qomni_jax.ops.moe.router import pooled_load_balancing_loss, router_metrics
 from qomni_jax.parallel.rules import parameter_shardings, partition_spec
 from qomni_jax.training.losses import chunked_cross_entropy, next_token_targets, shifted_targets
 from qomni_jax.training.optimizer import make_optimizer
@@ -96,7 +96,7 @@ def language_model_loss(
     token_loss = cross_entropy(hidden, targets)
     balance = router_balance(router)
     loss = token_loss + config.router_aux_weight * balance
-    metrics = {"token_loss": token_loss, "router_balance": balance, **router_metrics(router)}
+    metrics = {"token_loss": token_loss, "router_balance": balance, **router_metrics(*router)}
     if config.num_mtp_layers:
         following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
         ahead, _, ahead_router = model.apply(
@@ -115,17 +115,7 @@ def router_balance(router: RouterStats) -> Array:
     """
     if not router.chosen.size:
         return jnp.zeros(())
-    summed = jax.tree.map(lambda s: jnp.sum(s, axis=0), router)
-    return load_balancing_loss(summed.chosen, summed.probability, summed.tokens)
-
-
-def router_metrics(router: RouterStats) -> dict[str, Array]:
-    """How evenly experts are used, over layers: the largest share of any, and the mean entropy of a layer's shares."""
-    if not router.chosen.size:
-        return {}
-    share = router.chosen / jnp.maximum(jnp.sum(router.chosen, axis=-1, keepdims=True), 1.0)
-    entropy = -jnp.sum(share * jnp.log(jnp.maximum(share, 1e-9)), axis=-1)
-    return {"router_max_load": jnp.max(share), "router_entropy": jnp.mean(entropy)}
+    return pooled_load_balancing_loss(*router)
 
 
 def _for_compute(params: Any, dtype: str) -> Any:

@@ -56,7 +56,7 @@ def train(
         for step in range(start + 1, steps + 1):
             state, metrics = step_fn(state, next(batches))
             if step % log_every == 0 or step == steps:
-                values = {key: float(value) for key, value in jax.device_get(metrics).items()}
+                values = {key: np.asarray(value).tolist() for key, value in jax.device_get(metrics).items()}
                 if not np.isfinite(values["loss"]):
                     raise FloatingPointError(f"{name}: loss is {values['loss']} at step {step}")
                 values["seconds"] = seconds + time.monotonic() - wall

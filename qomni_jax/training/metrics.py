@@ -1,10 +1,13 @@
 """Where training figures go: a JSON line a record, TensorBoard when it is installed, one line of progress."""
 
+from collections.abc import Mapping
 import json
 import os
 from pathlib import Path
 import time
 from typing import IO, Any
+
+import numpy as np
 
 
 class MetricWriter:
@@ -28,12 +31,15 @@ class MetricWriter:
         self._file: IO[str] = path.open("a")
         self._board = SummaryWriter(os.fspath(root / "tensorboard"), purge_step=start_step or None)
 
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """One record: `values` at `step`."""
+    def write(self, step: int, values: Mapping[str, float | list[float]]) -> None:
+        """One record: `values` at `step`. A list is a list in the file and a histogram in TensorBoard."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            if isinstance(value, list):
+                self._board.add_histogram(name, np.asarray(value), step)
+            else:
+                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flushes both."""

@@ -11,7 +11,7 @@ import optax
 from qomni_jax.config.talker import TalkerConfig
 from qomni_jax.config.training import TalkerTrainingConfig
 from qomni_jax.layers.linear import unbox
-from qomni_jax.ops.moe.router import load_balancing_loss
+from qomni_jax.ops.moe.router import load_balancing_loss, router_metrics
 from qomni_jax.talker.talker import StreamInput, Talker
 from qomni_jax.training.optimizer import make_optimizer
 from qomni_jax.training.state import TrainState
@@ -86,13 +86,12 @@ def talker_loss(
         residual = jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight) * losses.shape[1], 1.0)
     balance = jnp.mean(load_balancing_loss(stats.chosen, stats.probability, stats.tokens)) if stats.chosen.size else 0.0
     loss = first + training.residual_weight * residual + training.router_aux_weight * balance
-    load = stats.chosen / jnp.maximum(jnp.sum(stats.chosen, axis=-1, keepdims=True), 1.0)
     metrics = {
         "loss": loss,
         "first_codebook_loss": first,
         "first_codebook_accuracy": correct,
         "residual_loss": residual,
         "router_balance": jnp.asarray(balance),
-        "router_max_load": jnp.max(load, initial=0.0),
+        **router_metrics(*stats),
     }
     return loss, metrics

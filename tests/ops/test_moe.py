@@ -168,12 +168,25 @@ class TestRouter:
 
     def test_metrics_of_a_balanced_and_of_a_collapsed_layer(self):
         chosen = jnp.array([[5.0, 5.0, 5.0, 5.0], [20.0, 0.0, 0.0, 0.0]])
-        probability = jnp.array([[2.5, 2.5, 2.5, 2.5], [10.0, 0.0, 0.0, 0.0]])
-        metrics = router_metrics(chosen, probability, jnp.array([10.0, 10.0]))
-        np.testing.assert_allclose(metrics["load"], [[0.25] * 4, [1.0, 0.0, 0.0, 0.0]])
-        np.testing.assert_allclose(metrics["load_entropy"], [np.log(4.0), 0.0], atol=1e-6)
-        np.testing.assert_allclose(metrics["probability_entropy"], [np.log(4.0), 0.0], atol=1e-6)
-        np.testing.assert_allclose(metrics["max_load"], [0.25, 1.0])
+        probability = jnp.array([[2.5, 2.5, 2.5, 2.5], [4.0, 4.0, 1.0, 1.0]])
+        tokens = jnp.array([10.0, 10.0])
+        balanced, collapsed, both = (
+            router_metrics(chosen[s], probability[s], tokens[s]) for s in (slice(0, 1), slice(1, 2), slice(0, 2))
+        )
+        assert balanced["router_load"].tolist() == [0.25] * 4
+        assert balanced["router_max_load"] == balanced["router_min_load"] == 0.25
+        for name in ("router_entropy", "router_probability_entropy"):
+            assert float(balanced[name]) == pytest.approx(np.log(4.0))
+        assert collapsed["router_load"].tolist() == [1.0, 0.0, 0.0, 0.0]
+        assert float(collapsed["router_entropy"]) == pytest.approx(0.0)
+        expected = -2 * (0.4 * np.log(0.4) + 0.1 * np.log(0.1))
+        assert float(collapsed["router_probability_entropy"]) == pytest.approx(expected)
+        assert both["router_load"].tolist() == [0.625, 0.125, 0.125, 0.125]
+        assert (both["router_max_load"], both["router_min_load"]) == (1.0, 0.0)
+        assert float(both["router_entropy"]) == pytest.approx(np.log(4.0) / 2)
+
+    def test_a_dense_model_has_no_router_to_watch(self):
+        assert router_metrics(jnp.zeros((2, 0)), jnp.zeros((2, 0)), jnp.zeros(2)) == {}
 
     def test_metrics_of_no_token_are_finite(self):
         metrics = router_metrics(jnp.zeros((1, 4)), jnp.zeros((1, 4)), jnp.zeros(1))

@@ -181,7 +181,9 @@ def test_a_few_steps_learn_the_batch(training_step, config):
     for _ in range(39):
         state, last = step(state, batch)
     assert float(last["loss"]) < 0.6 * float(first["loss"])
-    assert float(last["router_max_load"]) <= 1.0
+    assert 0.25 <= float(last["router_max_load"]) <= 1.0
+    assert last["router_load"].shape == (CONFIG.decoder.feed_forward.num_experts,)
+    assert 0 < float(last["router_entropy"]) <= np.log(4) + 1e-6
 
 
 def test_gradients_reach_every_parameter(params):

@@ -23,6 +23,7 @@ CONFIG = LanguageModelConfig(vocab_size=40, decoder=DECODER)
 WITH_MTP = dataclasses.replace(CONFIG, num_mtp_layers=1)
 # Gradients of length 1 to 3 whose sums are taken in another order.
 ROUNDING = {"rtol": 1e-4, "atol": 2e-5}
+MESH_ERROR = 1e-5  # of a loss, and of each parameter's gradient against the largest number in it
 TRAINING = LanguageModelTrainingConfig(
     steps=60, loss_chunk=16, optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=5)
 )
@@ -51,6 +52,7 @@ def test_the_step_learns_to_count():
     assert int(state.step) == TRAINING.steps
     assert 1 / 4 <= metrics["router_max_load"] <= 1
     assert 0 < metrics["router_entropy"] <= np.log(4) + 1e-6
+    np.testing.assert_allclose(metrics["router_load"].sum(), 1.0, rtol=1e-5)
 
 
 def test_two_segments_in_a_row_give_the_mean_of_their_own_losses(params):
@@ -112,7 +114,7 @@ def test_the_mtp_head_is_trained_on_the_token_after_next_and_leaves_the_token_lo
 MESHED = """
 import dataclasses
 import jax, numpy as np
-from tests.training.test_language_model_step import CONFIG, ROUNDING, TRAINING, tokens
+from tests.training.test_language_model_step import CONFIG, MESH_ERROR, TRAINING, tokens
 from qomni_jax.parallel.mesh import make_mesh
 from qomni_jax.training import language_model_step as lm
 
@@ -125,19 +127,22 @@ def value_and_gradients(params, batch, config=CONFIG):
 
 alone = lm.init_language_model_state(CONFIG, TRAINING)
 loss, gradients = value_and_gradients(alone.params, batch)
-mesh = make_mesh(fsdp=2, expert=2, tensor=2)
+names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(gradients)]
+mesh = make_mesh(data=2, expert=2, tensor=2)
 with jax.set_mesh(mesh):
     state = lm.init_language_model_state(CONFIG, TRAINING, mesh)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, alone.params)
     head = state.params["lm_head"]["kernel"]
     experts = state.params["decoder"]["periods"]["gdn_0"]["feed_forward"]["moe"]["experts_gate_up_proj"]
-    assert head.addressable_shards[0].data.size * 4 == head.size
-    assert experts.addressable_shards[0].data.size * 8 == experts.size
+    assert head.addressable_shards[0].data.size * 2 == head.size
+    assert experts.addressable_shards[0].data.size * 4 == experts.size
     placed = jax.device_put(batch, lm.batch_shardings(mesh, batch))
     results = [value_and_gradients(state.params, placed, config) for config in (CONFIG, RING)]
-for meshed_loss, meshed in results:
-    np.testing.assert_allclose(meshed_loss, loss, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **ROUNDING), meshed, gradients)
+for dispatch, (meshed_loss, meshed) in zip(("local", "ring"), results):
+    assert abs(meshed_loss - loss) <= MESH_ERROR * loss, (dispatch, meshed_loss, loss)
+    for name, ours, alone in zip(names, jax.tree.leaves(meshed), jax.tree.leaves(gradients), strict=True):
+        error = np.abs(np.asarray(ours) - np.asarray(alone)).max() / np.abs(alone).max()
+        assert error <= MESH_ERROR, (dispatch, name, error)
 print("equal")
 """
 

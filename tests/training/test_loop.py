@@ -117,3 +117,10 @@ def test_metrics_after_the_restart_step_and_half_lines_are_dropped(tmp_path):
     writer.write(15, {"loss": 0.5})
     writer.close()
     assert read_metrics(tmp_path) == [{"step": 5, "loss": 1.0}, {"step": 10, "loss": 1.0}, {"step": 15, "loss": 0.5}]
+
+
+def test_a_metric_may_be_a_list(tmp_path):
+    writer = MetricWriter(tmp_path)
+    writer.write(1, {"loss": 0.5, "router_load": [0.25, 0.75]})
+    writer.close()
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5, "router_load": [0.25, 0.75]}]

@@ -49,18 +49,23 @@ def pooled_load_balancing_loss(chosen: Array, probability: Array, tokens: Array)
 
 
 def router_metrics(chosen: Array, probability: Array, tokens: Array) -> dict[str, Array]:
-    """What to watch, per layer, of `[L, E], [L, E], [L]`; entropies in nats, log E when the load is balanced.
+    """What to watch of all routers, from sums over tokens per layer, `[L, E], [L, E], [L]`; nothing without experts.
 
-    `load [L, E]`: an expert's share of all choices; `max_load [L]`; `load_entropy [L]`; `probability_entropy [L]`:
-    entropy of the mean router probabilities.
+    `router_load [E]`: each expert's share of all choices, over layers; `router_max_load`, `router_min_load`: the
+    largest and smallest share that any expert has in any layer (1 / E when balanced); `router_entropy`: entropy of a
+    layer's shares, `router_probability_entropy`: of its mean probabilities, both the mean over layers in nats (log E
+    when balanced).
     """
+    if not chosen.size:
+        return {}
     load = chosen / jnp.maximum(jnp.sum(chosen, axis=-1, keepdims=True), 1.0)
     mean = probability / jnp.maximum(tokens, 1.0)[..., None]
     return {
-        "load": load,
-        "max_load": jnp.max(load, axis=-1),
-        "load_entropy": _entropy(load),
-        "probability_entropy": _entropy(mean),
+        "router_load": jnp.mean(load, axis=0),
+        "router_max_load": jnp.max(load),
+        "router_min_load": jnp.min(load),
+        "router_entropy": jnp.mean(_entropy(load)),
+        "router_probability_entropy": jnp.mean(_entropy(mean)),
     }
 
 
