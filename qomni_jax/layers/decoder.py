@@ -19,6 +19,7 @@ from qomni_jax.layers.feed_forward import FeedForward
 from qomni_jax.layers.gated_delta_net import GatedDeltaNet, GatedDeltaNetCache, empty_gdn_cache
 from qomni_jax.layers.linear import norm_weight
 from qomni_jax.ops.norms import rms_norm
+from qomni_jax.ops.segments import require_segments_in_order
 from qomni_jax.parallel.rules import constrain
 
 
@@ -117,9 +118,16 @@ def decoder_layer(config: DecoderConfig) -> Any:
 
 
 def make_context(positions: Array, mask: Array | None, cache: Cache | None, segment_ids: Array | None) -> Context:
-    """What the layers of a call share. Raises ValueError for segments together with a cache."""
+    """What the layers of a call share.
+
+    Raises ValueError for no tokens, for segments together with a cache, and for segment ids that decrease (seen only
+    outside `jit`).
+    """
+    if not positions.shape[-1]:
+        raise ValueError("decoder: no tokens: accepted is at least one")
     if cache is not None and segment_ids is not None:
         raise ValueError("decoder: segment_ids with a cache: accepted is one of them")
+    require_segments_in_order(segment_ids, "decoder")
     first = None if mask is None else jnp.argmax(mask > 0, axis=1).astype(jnp.int32)
     if cache is None:
         return Context(positions, mask, None, first, segment_ids)

@@ -34,7 +34,7 @@ def dispatch_experts(
     - `local`: each device works on its own tokens, with all experts' weights gathered for that; for many tokens a
       device, and where weights are spread over other axes anyway.
     - `ring`: weights stay. Each device gathers the tokens of its ring, applies its own experts to them, and the results
-      are summed and scattered back. Moves every token to every device; for few tokens (decoding), whatever their routes.
+      are summed and scattered back. Moves every token to every device; for few tokens (decoding).
     - `ragged`: weights stay. Each token travels to the devices of its experts and to no other, in a ragged all-to-all;
       `headroom` is the size of a device's buffer for what arrives, over what would arrive if the load were balanced.
       Where more arrives, it comes in further rounds.

@@ -1,11 +1,14 @@
 """The hybrid decoder: caches, packed rows, router statistics."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from qomni_jax.config.decoder import DecoderConfig, FeedForwardConfig, GatedDeltaNetConfig
+from qomni_jax.config.decoder import AttentionConfig, DecoderConfig, FeedForwardConfig, GatedDeltaNetConfig
 from qomni_jax.layers.decoder import Decoder, empty_cache
+from qomni_jax.layers.feed_forward import MixtureOfExperts
 from qomni_jax.layers.linear import unbox
 from qomni_jax.sizes import talker_tiny
 
@@ -73,5 +76,36 @@ def test_wrong_sizes_are_named():
         DecoderConfig(pattern=("gdn", "mamba"))
     with pytest.raises(ValueError, match="chunk_size = 12"):
         GatedDeltaNetConfig(chunk_size=12)
+    with pytest.raises(ValueError, match=r"mrope_section = \(2, 2, 2\): accepted is .* sum is rotary_dim / 2 = 5"):
+        AttentionConfig(head_dim=40, rotary_fraction=0.25, mrope_section=(2, 2, 2))
+    with pytest.raises(ValueError, match="num_heads = 3: accepted is a multiple of num_kv_heads = 2"):
+        AttentionConfig(num_heads=3, num_kv_heads=2)
+    with pytest.raises(ValueError, match="backend = 'gmm': accepted is one of auto, blocked, pallas_tpu, ref"):
+        FeedForwardConfig(backend="gmm")
+    with pytest.raises(ValueError, match="ragged_headroom = 0"):
+        FeedForwardConfig(ragged_headroom=0)
     with pytest.raises(TypeError, match="periods = '2'"):
         DecoderConfig(periods="2")
+
+
+def test_rows_that_cannot_be_read_are_named(setting):
+    _, variables, x, positions = setting
+    model = Decoder(CONFIG)
+    segments = np.repeat([[0, 1, 0]], 10, axis=1).repeat(ROWS, 0)
+    with pytest.raises(ValueError, match="decoder: segment_ids decrease after token 19 of row 0"):
+        model.apply(variables, x, positions, ones(STEPS), None, segments)
+    with pytest.raises(ValueError, match="no tokens"):
+        model.apply(variables, x[:, :0], positions[:, :0])
+
+
+def test_normalised_or_not_the_chosen_probabilities_weigh_the_experts():
+    """Scaled to sum to 1, or as they are; the shared expert may be left out."""
+    x, mask = np.random.default_rng(0).standard_normal((1, 5, 8), np.float32), np.ones((1, 5), np.float32)
+    config = FeedForwardConfig(hidden_dim=0, num_experts=4, top_k=2, expert_dim=6)
+    variables = unbox(jax.jit(MixtureOfExperts(config).init)(jax.random.key(0), x, mask))
+    assert set(variables["params"]) == {"gate", "experts_gate_up_proj", "experts_down_proj"}
+    scaled, _ = jax.jit(MixtureOfExperts(config).apply)(variables, x, mask)
+    unscaled = MixtureOfExperts(dataclasses.replace(config, normalize_top_k=False))
+    plain, routing = jax.jit(unscaled.apply)(variables, x, mask)
+    assert np.all(routing.weights.sum(-1) < 1)
+    np.testing.assert_allclose(plain[0], scaled[0] * routing.weights.sum(-1, keepdims=True), rtol=1e-5, atol=1e-6)

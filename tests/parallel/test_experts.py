@@ -101,7 +101,7 @@ def test_the_buffer_is_no_larger_than_what_could_ever_arrive():
 
 def test_ragged_on_a_cpu_is_refused_and_nothing_runs_in_its_place():
     layer = MixtureOfExperts(FeedForwardConfig(dispatch="ragged"))
-    with pytest.raises(ValueError, match="'ragged' on a CPU.*local, ring"):
+    with pytest.raises(ValueError, match=r"'ragged' on a CPU.*local, ring"):
         layer.init(jax.random.key(0), np.zeros((1, 2, 8), np.float32), np.ones((1, 2), np.float32))
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 from jax import Array
 import jax.numpy as jnp
-import numpy as np
 
 from qomni_jax.ops.gated_delta_rule.reference import gated_delta_rule_reference
 from qomni_jax.ops.gated_delta_rule.step import gated_delta_rule_step
 from qomni_jax.ops.gated_delta_rule.xla import gated_delta_rule_chunked
+from qomni_jax.ops.segments import require_segments_in_order
 
 DECODE_STEPS = 4  # tokens up to which `auto` takes the recurrence
 
@@ -101,7 +101,4 @@ def _check(q, k, v, g, beta, initial_state, segment_ids, backend, chunk_size) ->
         ("segment_ids", segment_ids, (batch, steps)),
     ):
         require(x is None or x.shape == shape, f"{name} {None if x is None else x.shape}", str(list(shape)))
-    if segment_ids is not None and not isinstance(segment_ids, jax.core.Tracer):
-        falls = np.argwhere(np.diff(np.asarray(segment_ids), axis=1) < 0)
-        where = f"segment_ids decrease after token {falls[0][1]} of row {falls[0][0]}" if len(falls) else ""
-        require(not len(falls), where, "ids that never decrease along a row")
+    require_segments_in_order(segment_ids, "gated_delta_rule")

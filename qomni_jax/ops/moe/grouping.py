@@ -76,7 +76,7 @@ spread.defvjp(_spread_forward, _spread_backward)
 
 @jax.custom_vjp
 def combine(rows: Array, weights: Array, groups: Groups) -> Array:
-    """`sum_j weights[:, j] rows[row of pair j]`: `[>= P, D], [N, k] -> [N, D]`; what stands in rows of none is not seen."""
+    """`sum_j weights[:, j] rows[row of pair j]`: `[>= P, D], [N, k] -> [N, D]`; rows of no expert are not seen."""
     total = jnp.zeros((weights.shape[0], rows.shape[1]), jnp.float32)
     for j in range(weights.shape[1]):
         total = total + weights[:, j : j + 1].astype(jnp.float32) * _real_rows(rows, groups, j)
