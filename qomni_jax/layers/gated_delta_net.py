@@ -9,11 +9,10 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from qomni_jax.config.decoder import GatedDeltaNetConfig
+from qomni_jax.layers.gated_delta_mixing import MixerInputs, delta_rule, mix, rule_inputs
 from qomni_jax.layers.linear import projection, with_axes
-from qomni_jax.ops.conv import causal_depthwise_conv
-from qomni_jax.ops.gated_delta_rule import gated_delta_rule
-from qomni_jax.ops.norms import gated_rms_norm, l2_normalize
-from qomni_jax.parallel.kernels import sharded
+from qomni_jax.ops.conv import conv_state_after
+from qomni_jax.ops.norms import gated_rms_norm
 
 
 class GatedDeltaNetCache(NamedTuple):
@@ -28,7 +27,8 @@ class GatedDeltaNet(nn.Module):
 
     With `segment_ids [B, T]`, conv and state are reset where they change. Where `mask [B, T]` is 0 there is no token:
     the state passes it unchanged, on whichever side of a row the padding stands. `every_state` gives a cache with the
-    state after each token, `conv [B, T, W-1, C]` and `state [B, T, HV, DK, DV]`, for few tokens.
+    state after each token, `conv [B, T, W-1, C]` and `state [B, T, HV, DK, DV]`, for few tokens. With a cache, many
+    tokens run in one fused kernel on a TPU (`gated_delta_mixing.mix`).
     """
 
     config: GatedDeltaNetConfig
@@ -46,7 +46,7 @@ class GatedDeltaNet(nn.Module):
     ) -> tuple[Array, GatedDeltaNetCache]:
         c = self.config
         batch, steps = x.shape[:2]
-        key_dim, value_dim = c.num_key_heads * c.head_key_dim, c.num_value_heads * c.head_value_dim
+        value_dim = c.num_value_heads * c.head_value_dim
         real, ends = None, None
         if mask is not None:
             real = mask > 0
@@ -58,54 +58,24 @@ class GatedDeltaNet(nn.Module):
 
         qkv = project(c.conv_channels, "in_proj_qkv")
         z = project(value_dim, "in_proj_z")
-        beta = jax.nn.sigmoid(project(c.num_value_heads, "in_proj_b").astype(jnp.float32))
+        b = project(c.num_value_heads, "in_proj_b").astype(jnp.float32)
         a = project(c.num_value_heads, "in_proj_a").astype(jnp.float32)
         a_log = self.param("A_log", with_axes(_a_log_init, ("linear_heads",)), (c.num_value_heads,))
         dt_bias = self.param("dt_bias", with_axes(_dt_bias_init, ("linear_heads",)), (c.num_value_heads,))
-        g = -jnp.exp(a_log.astype(jnp.float32)) * jax.nn.softplus(a + dt_bias)
-
         weight = self.param("conv1d", with_axes(_conv_init, ("conv", "linear_heads")), (c.conv_width, c.conv_channels))
-        cache = cache or empty_gdn_cache(c, batch, x.dtype)
-        mixed, conv = causal_depthwise_conv(qkv, weight.astype(x.dtype), cache.conv, segment_ids, ends)
-        q, k, v = jnp.split(jax.nn.silu(mixed), [key_dim, 2 * key_dim], axis=-1)
-        q = l2_normalize(q.reshape(batch, steps, c.num_key_heads, c.head_key_dim))
-        k = l2_normalize(k.reshape(batch, steps, c.num_key_heads, c.head_key_dim))
-        v = v.reshape(batch, steps, c.num_value_heads, c.head_value_dim)
-        if real is not None:  # convolution carries the last tokens into the padding behind them
-            heads, channels = real[..., None], real[..., None, None]
-            k, v = jnp.where(channels, k, 0.0), jnp.where(channels, v, 0)
-            g, beta = jnp.where(heads, g, 0.0), jnp.where(heads, beta, 0.0)
+        before = cache or empty_gdn_cache(c, batch, x.dtype)
+        inputs = MixerInputs(qkv, weight.astype(x.dtype), a, b, a_log, dt_bias, before.conv, before.state)
         if every_state:
-            conv = _every_window(cache.conv, qkv)
-            o, state = self._step_by_step(q, k, v, g, beta, cache.state)
+            conv = _every_window(before.conv, qkv)
+            o, state = _step_by_step(c, *rule_inputs(c, inputs, segment_ids, real), before.state)
         else:
-            o, state = self._delta_rule(q, k, v, g, beta, cache.state, segment_ids)
+            conv = conv_state_after(qkv, before.conv, ends)
+            o, state = mix(c, inputs, segment_ids, real, prefill=cache is not None)
         o = checkpoint_name(o, "gdn_out")
         norm = self.param("norm", with_axes(nn.initializers.ones, ("norm",)), (c.head_value_dim,))
         o = gated_rms_norm(o, z.reshape(o.shape), norm, self.norm_eps)
         out = projection(self.model_dim, "out_proj", ("linear_heads", "embed"))(o.reshape(batch, steps, value_dim))
         return out, GatedDeltaNetCache(conv, state)
-
-    def _delta_rule(
-        self, q: Array, k: Array, v: Array, g: Array, beta: Array, state: Array, segment_ids: Array | None
-    ) -> tuple[Array, Array]:
-        def rule(*args: Any) -> tuple[Array, Array]:
-            return gated_delta_rule(*args, backend=self.config.backend, chunk_size=self.config.chunk_size)
-
-        tokens = ("batch", None, "linear_heads", None)
-        states = ("batch", "linear_heads", None, None)
-        gates = tokens[:3]
-        axes = (tokens, tokens, tokens, gates, gates, states, ("batch", None))
-        return sharded(rule, axes, (tokens, states))(q, k, v, g, beta, state, segment_ids)
-
-    def _step_by_step(self, q: Array, k: Array, v: Array, g: Array, beta: Array, state: Array) -> tuple[Array, Array]:
-        outputs, states = [], []
-        for t in range(q.shape[1]):
-            one = slice(t, t + 1)
-            o, state = self._delta_rule(q[:, one], k[:, one], v[:, one], g[:, one], beta[:, one], state, None)
-            outputs.append(o)
-            states.append(state)
-        return jnp.concatenate(outputs, axis=1), jnp.stack(states, axis=1)
 
 
 def empty_gdn_cache(config: GatedDeltaNetConfig, batch: int, dtype: Any = jnp.float32) -> GatedDeltaNetCache:
@@ -113,6 +83,18 @@ def empty_gdn_cache(config: GatedDeltaNetConfig, batch: int, dtype: Any = jnp.fl
     state = (batch, config.num_value_heads, config.head_key_dim, config.head_value_dim)
     conv = (batch, config.conv_width - 1, config.conv_channels)
     return GatedDeltaNetCache(jnp.zeros(conv, dtype), jnp.zeros(state, jnp.float32))
+
+
+def _step_by_step(
+    c: GatedDeltaNetConfig, q: Array, k: Array, v: Array, g: Array, beta: Array, state: Array
+) -> tuple[Array, Array]:
+    outputs, states = [], []
+    for t in range(q.shape[1]):
+        one = slice(t, t + 1)
+        o, state = delta_rule(c, q[:, one], k[:, one], v[:, one], g[:, one], beta[:, one], state)
+        outputs.append(o)
+        states.append(state)
+    return jnp.concatenate(outputs, axis=1), jnp.stack(states, axis=1)
 
 
 def _every_window(conv: Array, x: Array) -> Array:

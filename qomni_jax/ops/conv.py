@@ -25,6 +25,12 @@ def causal_depthwise_conv(
             past = jnp.pad(segment_ids, ((0, 0), (width - 1 - tap, 0)), mode="edge")[:, :steps]
             tapped = jnp.where((past == segment_ids)[..., None], tapped, 0.0)
         y = y + tapped
+    return y, conv_state_after(x, state, ends)
+
+
+def conv_state_after(x: Array, state: Array, ends: Array | None = None) -> Array:
+    """The state that `causal_depthwise_conv` returns: `[B, T, C], [B, W-1, C]` and, or not, `[B]` -> `[B, W-1, C]`."""
+    padded, past = jnp.concatenate([state.astype(x.dtype), x], axis=1), state.shape[1]
     if ends is None:
-        return y, padded[:, steps:]
-    return y, jax.vmap(lambda row, end: jax.lax.dynamic_slice_in_dim(row, end, width - 1))(padded, ends)
+        return padded[:, x.shape[1] :]
+    return jax.vmap(lambda row, end: jax.lax.dynamic_slice_in_dim(row, end, past))(padded, ends)

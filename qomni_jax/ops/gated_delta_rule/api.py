@@ -69,11 +69,18 @@ def gated_delta_rule(
     _check(q, k, v, g, beta, initial_state, segment_ids, backend, chunk_size)
     if initial_state is None:
         initial_state = jnp.zeros((v.shape[0], v.shape[2], q.shape[3], v.shape[3]), jnp.float32)
-    if backend == "auto":
-        backend = "pallas_tpu" if jax.default_backend() == "tpu" else "xla"
-        backend = "step" if q.shape[1] <= DECODE_STEPS else backend
+    backend = resolve_backend(backend, q.shape[1])
     gates = (g.astype(jnp.float32), beta.astype(jnp.float32), initial_state.astype(jnp.float32))
     return BACKENDS[backend](q, k, v, *gates, segment_ids, chunk_size=chunk_size)
+
+
+def resolve_backend(backend: str, steps: int) -> str:
+    """The form that `backend` stands for with this many tokens."""
+    if backend != "auto":
+        return backend
+    if steps <= DECODE_STEPS:
+        return "step"
+    return "pallas_tpu" if jax.default_backend() == "tpu" else "xla"
 
 
 def _check(q, k, v, g, beta, initial_state, segment_ids, backend, chunk_size) -> None:

@@ -95,7 +95,8 @@ def gated_delta_rule_fused(
     Args:
       mixed: `[B, T, 2 HK DK + HV DV]`, channels of q, k, v; conv_weight: `[W, channels]`, at most 8 taps, the last one
         for the current token; conv_state: `[B, W-1, channels]`, inputs before the first token.
-      a, b: `[B, T, HV]`; a_log, dt_bias: `[HV]`; initial_state, segment_ids, chunk_size: as for the gated delta rule.
+      a, b: `[B, T, HV]`, `NO_TOKEN` where there is no token: the state passes it unchanged; a_log, dt_bias: `[HV]`;
+        initial_state, segment_ids, chunk_size: as for the gated delta rule.
 
     Returns `(o [B, T, HV, DV] in mixed's type, final state [B, HV, DK, DV] float32)`.
 
@@ -138,6 +139,16 @@ def gated_delta_rule_fused(
         value_heads=value_heads,
     )
     return o.reshape(batch, -1, value_heads, value_dim)[:, :steps], last
+
+
+def fused_fits(key_heads: int, value_heads: int, key_dim: int, value_dim: int, width: int, chunk_size: int) -> bool:
+    """Whether `gated_delta_rule_fused` takes these heads and a convolution of this width."""
+    chunk = min(CHUNKS, key=lambda c: abs(c - chunk_size))
+    try:
+        aligned_heads(key_heads, value_heads // key_heads, key_dim, value_dim, LANES // chunk, MAX_HEADS)
+    except ValueError:
+        return False
+    return width <= TAIL
 
 
 def segment_rows(segment_ids: Array | None, batch: int, steps: int, past: int, chunk: int) -> Array:
