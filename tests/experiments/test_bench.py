@@ -1,0 +1,36 @@
+"""The benches that need no peer: what they time is right, and their command refuses what it does not know."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.bench import moe
+
+
+@pytest.mark.parametrize("form", sorted(set(moe.FORMS) - {"reference"}))
+def test_every_form_of_the_experts_that_is_timed_gives_the_same(form):
+    args = moe.arguments(moe.Shape(tokens=40, dim=8, num_experts=4, top_k=2, inner=6))
+
+    def value_and_gradients(form):
+        return jax.jit(
+            jax.value_and_grad(lambda x, *rest: moe.product(form)(x, args[1], *rest).sum(), argnums=(0, 1, 2, 3))
+        )(args[0], *args[2:])
+
+    both = (jax.tree.leaves(value_and_gradients(name)) for name in (form, "reference"))
+    for ours, theirs in zip(*both, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["mor"], "mor: accepted is one of decoder, gated_delta_rule, moe"), (["moe", "--peer"], "--peer with moe")],
+)
+def test_the_command_names_what_it_accepts(flags, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.bench", *flags], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert message in done.stderr + done.stdout
