@@ -113,8 +113,13 @@ def _mix_fused(
         x = x._replace(**{name: jnp.where(real[..., None], getattr(x, name), NO_TOKEN) for name in ("a", "b")})
 
     def kernel(*args: Any) -> tuple[Array, Array]:
-        heads = {"key_heads": c.num_key_heads, "value_heads": c.num_value_heads, "key_dim": c.head_key_dim}
-        return gated_delta_rule_fused(*args, **heads, chunk_size=c.chunk_size)
+        return gated_delta_rule_fused(
+            *args,
+            key_heads=c.num_key_heads,
+            value_heads=c.num_value_heads,
+            key_dim=c.head_key_dim,
+            chunk_size=c.chunk_size,
+        )
 
     rows, heads = ("batch", None, None), (None,)
     states = ("batch", None, None, None)
