@@ -2,7 +2,7 @@
 
 Claim: the loops (`xla`, the form that a CPU takes) are the fastest of the forms at either size, forward and backward;
 `jax.lax.ragged_dot`, which this project does not use, is slower than every form of it.
-Cost: about two minutes on two cores, most of it `ragged_dot`.
+Cost: about three minutes on two cores, most of it `ragged_dot`.
 Command: python -m experiments.bench moe --json=F
 
 Work: float32, each token sent to `top_k` different experts drawn evenly; routing is not timed. `small` has 256 tokens
