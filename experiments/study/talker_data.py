@@ -13,7 +13,8 @@ from qomni_jax.config.talker import TalkerConfig
 from qomni_jax.config.training import TalkerTrainingConfig
 from qomni_jax.sequence.tokenizer import TextTokenizer
 from qomni_jax.talker.batch import BatchShape, Utterance, make_batch, pack, stream_length
-from qomni_jax.talker.interleaver import Interleaver
+from qomni_jax.talker.durations import expected_starts, fit_token_durations
+from qomni_jax.talker.interleaver import Interleaver, TextTimes
 from qomni_jax.talker.prompt import encode_prompt, rate_bucket
 
 _ROUND_TO = 16
@@ -27,7 +28,7 @@ def to_utterance(record: dict[str, Any], tokenizer: TextTokenizer, frame_rate: f
     word = np.clip(np.searchsorted(words["char_start"], starts, side="right") - 1, 0, None)
     times = np.append(words["start_s"][word[:-1]] * frame_rate, len(record["codes"]))
     prompt = encode_prompt(tokenizer, record["voice"], record["rate_wpm"])
-    return Utterance(prompt, text, record["codes"].astype(np.int32), times)
+    return Utterance(prompt, text, record["codes"].astype(np.int32), TextTimes(spoken=times))
 
 
 def frame_rates(codes: Codes, splits: Sequence[str], tokenizer: TextTokenizer) -> list[float]:
@@ -41,6 +42,19 @@ def frame_rates(codes: Codes, splits: Sequence[str], tokenizer: TextTokenizer) -
     return [float(np.mean(ratios.get(bucket, [overall]))) for bucket in range(4)]
 
 
+def token_durations(
+    codes: Codes, splits: Sequence[str], tokenizer: TextTokenizer, rates: Sequence[float]
+) -> np.ndarray:
+    """Expected duration `[vocabulary]` of each text token in mean tokens, from the utterances of `splits`."""
+    records = [record for split in splits for record in codes.split(split)]
+    return fit_token_durations(
+        [tokenizer.encode(record["text"]) for record in records],
+        [len(record["codes"]) for record in records],
+        [rates[rate_bucket(record["rate_wpm"])] for record in records],
+        tokenizer.vocab_size,
+    )
+
+
 @dataclasses.dataclass
 class TalkerData:
     """The training data of one arm: the same utterances in the same order whatever the scheme."""
@@ -52,13 +66,12 @@ class TalkerData:
     talker: TalkerConfig
     training: TalkerTrainingConfig
     frame_rate: float  # codec frames a second
+    durations: np.ndarray  # of each text token, as `token_durations` gives them
 
     def __post_init__(self) -> None:
         records = itertools.chain.from_iterable(self.codes.split(split) for split in self.splits)
-        self.utterances = [
-            to_utterance(record, self.tokenizer, self.frame_rate) for record in records
-        ]  # codes are small
-        sizes = np.array([stream_length(self.interleaver, len(u.text), len(u.codes)) for u in self.utterances])
+        self.utterances = [self._with_expected_times(to_utterance(r, self.tokenizer, self.frame_rate)) for r in records]
+        sizes = np.array([stream_length(self.interleaver, u) for u in self.utterances])
         length = max(self.training.row_length, -(-int(sizes.max()) // _ROUND_TO) * _ROUND_TO)
         # Drawn by number, not by length in this scheme's stream: every scheme sees the same utterances in a step.
         batch_size, seed = self.training.batch_size, self.training.seed
@@ -67,6 +80,10 @@ class TalkerData:
         rows = max(len(pack(sizes[self.batches[step][0]], length)) for step in range(self.training.steps))
         residual_frames = self.training.residual_frames * batch_size
         self.shape = BatchShape(rows, length, self.talker.num_codebooks, self.talker.codebook_size, residual_frames)
+
+    def _with_expected_times(self, item: Utterance) -> Utterance:
+        starts = expected_starts(self.durations[item.text], len(item.codes))
+        return item._replace(times=item.times._replace(expected=starts))
 
     def loader(self, start_step: int) -> Any:
         """An endless iterator over batches from optimiser step `start_step` on."""

@@ -17,7 +17,7 @@ from experiments.metrics import word_error_rate
 from experiments.study.config import Arm, StudyConfig
 from experiments.study.items import judged_item, text_to_voice_lag, write_wav
 from experiments.study.materials import Materials
-from experiments.study.talker_data import TalkerData, frame_rates, word_of_token
+from experiments.study.talker_data import TalkerData, frame_rates, token_durations, word_of_token
 from qomni_jax.inference.speech import Speaker, SpeechRequest, Spoken
 from qomni_jax.inference.talker_stream import SamplingConfig
 from qomni_jax.talker.prompt import encode_prompt, rate_bucket
@@ -32,7 +32,7 @@ BATCH_SIZE = 40  # rows of one generation batch: one compilation serves every se
 
 _OPTIONS = {  # the interleaver's fields that a scheme uses, for the report
     "aria": ("aria_paths", "min_lead", "max_lead", "inference_lead", "max_burst", "rate_margin"),
-    "dual_track": ("text_delay", "text_stretch"),
+    "dual_track": ("text_delay", "text_pace", "text_stretch"),
     "fixed_rate": ("text_block", "speech_block"),
 }
 
@@ -48,6 +48,7 @@ class TalkerRun:
         self.talker = dataclasses.replace(config.talker, text_vocab_size=self.tokenizer.vocab_size)
         self.training = dataclasses.replace(config.training, seed=seed)
         self.rates = frame_rates(materials.codes, self.splits, self.tokenizer)
+        self.durations = token_durations(materials.codes, self.splits, self.tokenizer, self.rates)
         self.frame_seconds = materials.codec.config.samples_per_frame / materials.codec.config.log_mel.sample_rate
         self._curve = workdir / "talkers" / self.name / "curve.json"
 
@@ -95,6 +96,7 @@ class TalkerRun:
             self.talker,
             self.training,
             self.materials.codec.config.frame_rate,
+            self.durations,
         )
         state = train(
             init_talker_state(self.talker, self.training, codebooks),
@@ -145,7 +147,9 @@ class TalkerRun:
         e = self.config.evaluation
         sampling = SamplingConfig(temperature, e.top_k, self.seed)
         end = self.tokenizer.end_of_text
-        return Speaker(self.talker, self.arm.interleaver, params, sampling, end, max_text=e.max_text)
+        return Speaker(
+            self.talker, self.arm.interleaver, params, sampling, end, max_text=e.max_text, durations=self.durations
+        )
 
     def _request(self, record: dict[str, Any], key: int) -> SpeechRequest:
         known = record["voice"] in self._voices

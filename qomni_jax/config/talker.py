@@ -6,7 +6,8 @@ from qomni_jax.config.decoder import DecoderConfig
 from qomni_jax.config.validation import check_types, require, require_one_of, require_positive
 
 SCHEMES = ("aria", "dual_track", "fixed_rate")
-ARIA_PATHS = ("tight", "random_lead", "bursts", "text_first", "word_times")
+ARIA_PATHS = ("tight", "random_lead", "bursts", "text_first", "expected", "word_times")
+TEXT_PACES = ("steady", "expected")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +45,17 @@ class InterleaverConfig:
       scheme: `aria`, `dual_track` or `fixed_rate`.
       aria_paths: path policies, one drawn per item in training. `tight` speaks as soon as the rule allows,
         `random_lead` is tight with a random lead in `min_lead..max_lead`, `bursts` lets text arrive in random bursts
-        of up to `max_burst`, `text_first` puts all text first, `word_times` follows the true word times (an oracle
-        for comparison: it is not ARIA and the rule does not bind it).
+        of up to `max_burst`, `text_first` puts all text first, `expected` gives each token `min_lead - 1` tokens
+        before it is expected to be spoken, by mean token durations, if the rule does not ask for it sooner;
+        `word_times` follows the true word times (an oracle for comparison: it is not ARIA and the rule does not bind
+        it).
       min_lead, max_lead: text tokens that stand before the rule starts to count, at least 1.
       inference_lead: text tokens given before the Talker decides for itself.
       rate_margin: factor on the estimated frames per text token that bounds speech until the text ends.
       text_delay: dual track: extra text tokens given before the first frame.
-      text_stretch: dual track: frames from one text token to the next.
+      text_pace: dual track: `steady`, a token every `text_stretch` frames, or `expected`, each token `text_delay`
+        tokens before it is expected to be spoken.
+      text_stretch: dual track at a steady pace: frames from one text token to the next.
       text_block, speech_block: fixed rate: text tokens and frames of one block.
     """
 
@@ -62,6 +67,7 @@ class InterleaverConfig:
     max_burst: int = 6
     rate_margin: float = 1.25
     text_delay: int = 0
+    text_pace: str = "steady"
     text_stretch: int = 1
     text_block: int = 1
     speech_block: int = 3
@@ -77,5 +83,6 @@ class InterleaverConfig:
         )
         require_positive(self, "min_lead", "inference_lead", "max_burst", "rate_margin")
         require(self.max_lead >= self.min_lead, self, "max_lead", f"{self.min_lead} (min_lead) or more")
+        require_one_of(self, "text_pace", TEXT_PACES)
         require_positive(self, "text_stretch", "text_block", "speech_block")
         require(self.text_delay >= 0, self, "text_delay", "0 or more")

@@ -42,6 +42,8 @@ class Spoken:
 class Speaker:
     """A trained Talker under one scheme, ready to speak.
 
+    `durations [text vocabulary]`: how long each text token is expected to last, in mean tokens; alike when not given.
+
     Raises ValueError from `speak` and `open` for a request longer than the Talker's `max_positions` allow.
     """
 
@@ -54,9 +56,11 @@ class Speaker:
         end_of_text: int,
         *,
         max_text: int,
+        durations: np.ndarray | None = None,
     ):
         self.params, self.sampling, self.max_text = params, sampling, max_text
         self.config = config
+        self.durations = jnp.ones(config.text_vocab_size) if durations is None else jnp.asarray(durations, jnp.float32)
         self.streamer: TalkerStreamer = streamer(config, interleaver, sampling, end_of_text)
 
     def speak(self, requests: Sequence[SpeechRequest], batch_size: int) -> list[Spoken]:
@@ -71,7 +75,9 @@ class Speaker:
             carry = self._start(rows)
             text = np.stack([np.pad(r.text, (0, self.max_text - len(r.text)), constant_values=-1) for r in rows])
             lengths = np.array([len(r.text) for r in rows], np.int32)
-            events = self.streamer.generate(self.params, carry, jnp.asarray(text), lengths, self._max_steps)
+            events = self.streamer.generate(
+                self.params, carry, jnp.asarray(text), lengths, self.durations, self._max_steps
+            )
             kinds, codes, rides = (np.asarray(x) for x in events)
             for row, index in enumerate(chosen):
                 spoken[index] = _spoken(kinds[:, row], codes[:, row], rides[:, row])
@@ -140,9 +146,9 @@ class SpeechStream:
     def frames(self) -> Iterator[np.ndarray]:
         """Yields frames `[Q]` until more text is needed or the utterance is over (`finished`)."""
         while not self.finished:
-            streamer = self._speaker.streamer
-            arrived = np.array([self._arrived], np.int32)
-            self._carry, event = streamer.step(self._speaker.params, self._carry, jnp.asarray(self._text), arrived)
+            speaker, arrived = self._speaker, np.array([self._arrived], np.int32)
+            text = jnp.asarray(self._text)
+            self._carry, event = speaker.streamer.step(speaker.params, self._carry, text, arrived, speaker.durations)
             kind = int(event.kind[0])
             if kind == talker_stream.STARVED:
                 return

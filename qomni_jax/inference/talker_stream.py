@@ -72,7 +72,7 @@ class TalkerStreamer:
         self.interleaver = make_interleaver(interleaver)
         self.prefill = jax.jit(self._prefill)
         self.step = jax.jit(self._step, donate_argnums=1)
-        self.generate = jax.jit(self._generate, static_argnums=4)
+        self.generate = jax.jit(self._generate, static_argnums=5)
 
     def _prefill(self, params: Any, prompt: Array, rate: Array, limit: Array, keys: Array) -> StreamCarry:
         """Reads the Talker prompt: `prompt [B, P]` token ids, `rate [B]` estimated frames per text token, `limit [B]`
@@ -84,12 +84,17 @@ class TalkerStreamer:
         positions = jnp.broadcast_to(jnp.arange(steps), (batch, steps))
         logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, positions, cache=cache)
         zeros, false = jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool)
-        state = StreamState(zeros, zeros, zeros, zeros, false, rate.astype(jnp.float32))
+        state = StreamState(zeros, zeros, zeros, zeros, false, rate.astype(jnp.float32), jnp.zeros((batch, 0)))
         return StreamCarry(cache, jnp.asarray(steps), state, logits[:, -1], hidden[:, -1], false, limit, keys)
 
-    def _step(self, params: Any, carry: StreamCarry, text: Array, arrived: Array) -> tuple[StreamCarry, Event]:
-        """Decides what comes next in each row and feeds it: `text [B, N]` ids, `arrived [B]` how many have come."""
-        c, state = self.config, carry.state
+    def _step(
+        self, params: Any, carry: StreamCarry, text: Array, arrived: Array, durations: Array
+    ) -> tuple[StreamCarry, Event]:
+        """Decides what comes next in each row and feeds it: `text [B, N]` ids, `arrived [B]` how many have come,
+        `durations [text vocabulary]` of a text token, in mean tokens."""
+        c = self.config
+        lasting = durations[text]
+        state = carry.state._replace(expected=carry.state.rate[:, None] * (jnp.cumsum(lasting, axis=1) - lasting))
         allowed = self.interleaver.allow(state)
         keys = jax.vmap(jax.random.fold_in)(carry.keys, state.text + state.frames)
         speech = jnp.broadcast_to(allowed.speech[:, None], (*allowed.speech.shape, c.codebook_size))
@@ -131,6 +136,7 @@ class TalkerStreamer:
             since_frame=jnp.where(is_frame, 0, state.since_frame + takes_text),
             text_ended=state.text_ended | (token == self.end_of_text),
             rate=state.rate,
+            expected=carry.state.expected,
         )
         kind = jnp.select([starved, is_end, is_frame, takes_text], [STARVED, END, FRAME, TEXT], NOTHING)
         done = carry.done | is_end | (new_state.frames >= carry.limit)
@@ -142,7 +148,9 @@ class TalkerStreamer:
         kind = jnp.where(held & ~starved, NOTHING, kind)
         return carry, Event(kind.astype(jnp.int32), codes, rides & active)
 
-    def _generate(self, params: Any, carry: StreamCarry, text: Array, lengths: Array, max_steps: int) -> Event:
+    def _generate(
+        self, params: Any, carry: StreamCarry, text: Array, lengths: Array, durations: Array, max_steps: int
+    ) -> Event:
         """All steps until every row has ended or `max_steps`: `Event` with `[steps, B, ...]` arrays."""
         batch = text.shape[0]
         events = Event(
@@ -156,7 +164,7 @@ class TalkerStreamer:
 
         def body(loop: tuple[Array, StreamCarry, Event]) -> tuple[Array, StreamCarry, Event]:
             index, carry, events = loop
-            carry, event = self._step(params, carry, text, lengths)
+            carry, event = self._step(params, carry, text, lengths, durations)
             events = jax.tree.map(lambda all_steps, one: all_steps.at[index].set(one), events, event)
             return index + 1, carry, events
 

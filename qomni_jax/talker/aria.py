@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qomni_jax.config.talker import InterleaverConfig
-from qomni_jax.talker.interleaver import Allowed, Layout, StreamState, single_stream
+from qomni_jax.talker.interleaver import NO_TIMES, Allowed, Layout, StreamState, TextTimes, single_stream
 
 
 def is_legal(steps: np.ndarray) -> bool:
@@ -30,26 +30,39 @@ def path_from_arrivals(text_before: np.ndarray, num_text: int) -> np.ndarray:
     return steps
 
 
+def needed_text(num_text: int, num_frames: int) -> np.ndarray:
+    """`[S]`: the text tokens that the rule asks for before each frame."""
+    frames = np.arange(1, num_frames + 1)
+    return -(-frames * num_text // num_frames) if num_frames else frames
+
+
 def tight_path(num_text: int, num_frames: int, lead: int = 1) -> np.ndarray:
     """Each frame as soon as the rule allows it after `lead - 1` more text tokens than the rule asks for."""
-    frames = np.arange(1, num_frames + 1)
-    needed = -(-frames * num_text // num_frames) if num_frames else frames
-    return path_from_arrivals(needed + lead - 1, num_text)
+    return path_from_arrivals(needed_text(num_text, num_frames) + lead - 1, num_text)
 
 
 def burst_path(num_text: int, num_frames: int, max_burst: int, rng: np.random.Generator) -> np.ndarray:
     """Text that arrives in bursts of random size, as a language model streams it; speech as soon as the rule allows."""
     sizes = rng.integers(1, max_burst + 1, size=num_text)
     arrived = np.minimum(np.cumsum(sizes), num_text)
-    frames = np.arange(1, num_frames + 1)
-    needed = -(-frames * num_text // num_frames) if num_frames else frames
+    needed = needed_text(num_text, num_frames)
     return path_from_arrivals(arrived[np.searchsorted(arrived, needed)] if num_text else needed, num_text)
 
 
-def word_time_path(text_times: np.ndarray, num_frames: int, lead: int) -> np.ndarray:
-    """Each text token at the frame where its word starts, `lead - 1` tokens early; `text_times [T]` in frames."""
-    arrived = np.searchsorted(text_times, np.arange(num_frames), side="right")
-    return path_from_arrivals(arrived + lead - 1, text_times.size)
+def timed_path(starts: np.ndarray, num_frames: int, lead: int) -> np.ndarray:
+    """Each text token at the frame where it starts, `lead - 1` tokens early; `starts [T]` in frames. The rule does not
+    bind it."""
+    return path_from_arrivals(_started(starts, num_frames) + lead - 1, starts.size)
+
+
+def expected_path(starts: np.ndarray, num_frames: int, lead: int) -> np.ndarray:
+    """Each text token `lead - 1` tokens before it is expected to start, and never later than the rule asks for it."""
+    needed = needed_text(starts.size, num_frames)
+    return path_from_arrivals(np.maximum(needed, _started(starts, num_frames) + lead - 1), starts.size)
+
+
+def _started(starts: np.ndarray, num_frames: int) -> np.ndarray:
+    return np.searchsorted(starts, np.arange(num_frames), side="right")
 
 
 class Aria:
@@ -58,9 +71,7 @@ class Aria:
     def __init__(self, config: InterleaverConfig):
         self.config = config
 
-    def layout(
-        self, num_text: int, num_frames: int, rng: np.random.Generator, text_times: np.ndarray | None = None
-    ) -> Layout:
+    def layout(self, num_text: int, num_frames: int, rng: np.random.Generator, times: TextTimes = NO_TIMES) -> Layout:
         c = self.config
         policy = c.aria_paths[rng.integers(len(c.aria_paths))]
         if policy == "tight":
@@ -71,12 +82,14 @@ class Aria:
             steps = burst_path(num_text, num_frames, c.max_burst, rng)
         elif policy == "text_first":
             steps = np.arange(num_text + num_frames) < num_text
+        elif policy == "expected":
+            if times.expected is None:
+                raise ValueError("aria_paths = expected: the item has no expected times; accepted are items with them")
+            steps = expected_path(times.expected, num_frames, c.min_lead)
         else:
-            if text_times is None:
-                raise ValueError(
-                    "aria_paths = word_times: the item has no word times; accepted are items that have them"
-                )
-            steps = word_time_path(text_times, num_frames, c.min_lead)
+            if times.spoken is None:
+                raise ValueError("aria_paths = word_times: the item has no word times; accepted are items with them")
+            steps = timed_path(times.spoken, num_frames, c.min_lead)
         return single_stream(steps, num_frames)
 
     def allow(self, state: StreamState) -> Allowed:

@@ -5,19 +5,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qomni_jax.talker.interleaver import END_OF_SPEECH, TEXT, Interleaver
+from qomni_jax.talker.interleaver import END_OF_SPEECH, NO_TIMES, TEXT, Interleaver, TextTimes
 
 PROMPT_LENGTH = 2
 
 
 class Utterance(NamedTuple):
-    """One item: `prompt [2]`, `text [T]` ids with end-of-text last, `codes [S, Q]`, and for the oracle path the frame
-    at which each text token's word starts, `text_times [T]` float."""
+    """One item: `prompt [2]`, `text [T]` ids with end-of-text last, `codes [S, Q]`, and when its tokens start."""
 
     prompt: np.ndarray
     text: np.ndarray
     codes: np.ndarray
-    text_times: np.ndarray | None = None
+    times: TextTimes = NO_TIMES
 
 
 class BatchShape(NamedTuple):
@@ -30,10 +29,10 @@ class BatchShape(NamedTuple):
     residual_frames: int
 
 
-def stream_length(interleaver: Interleaver, num_text: int, num_frames: int) -> int:
+def stream_length(interleaver: Interleaver, item: Utterance) -> int:
     """Stream steps of an item with its prompt; the same for every path of a scheme."""
-    times = np.linspace(0, num_frames, num_text)
-    return PROMPT_LENGTH - 1 + interleaver.layout(num_text, num_frames, np.random.default_rng(0), times).target.size
+    layout = interleaver.layout(len(item.text), len(item.codes), np.random.default_rng(0), item.times)
+    return PROMPT_LENGTH - 1 + layout.target.size
 
 
 def pack(sizes: Sequence[int], length: int) -> list[list[int]]:
@@ -75,7 +74,7 @@ def make_batch(
     codes = np.zeros((*grid, shape.num_codebooks), np.int32)
     segment = np.full(grid, len(items), np.int32)
     mask = np.zeros(grid, np.float32)
-    layouts = [interleaver.layout(len(item.text), len(item.codes), rng, item.text_times) for item in items]
+    layouts = [interleaver.layout(len(item.text), len(item.codes), rng, item.times) for item in items]
     prompt = PROMPT_LENGTH - 1  # steps before the layout's first, which is the prompt's last
     sizes = [prompt + layout.target.size for layout in layouts]
     rows = pack(sizes, shape.length) if max(sizes) <= shape.length else []

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qomni_jax.config.talker import InterleaverConfig
-from qomni_jax.talker.interleaver import NONE, TEXT, Allowed, Layout, StreamState, single_stream
+from qomni_jax.talker.interleaver import NO_TIMES, NONE, TEXT, Allowed, Layout, StreamState, TextTimes, single_stream
 
 
 class FixedRate:
@@ -18,9 +18,7 @@ class FixedRate:
     def __init__(self, config: InterleaverConfig):
         self.config = config
 
-    def layout(
-        self, num_text: int, num_frames: int, rng: np.random.Generator, text_times: np.ndarray | None = None
-    ) -> Layout:
+    def layout(self, num_text: int, num_frames: int, rng: np.random.Generator, times: TextTimes = NO_TIMES) -> Layout:
         c = self.config
         text_step = np.arange(num_text) // c.text_block * c.speech_block + np.arange(num_text)
         frame_step = (np.arange(num_frames) // c.speech_block + 1) * c.text_block + np.arange(num_frames)

@@ -29,8 +29,22 @@ TEXT = -2  # the next step is a text token
 END_OF_SPEECH = -3
 
 
+class TextTimes(NamedTuple):
+    """The frame at which each text token of an item starts, float `[T]`.
+
+    `spoken`: that of its word in the recording, which takes an alignment and is for the oracle alone. `expected`: by
+    mean durations (`durations.expected_starts`).
+    """
+
+    spoken: np.ndarray | None = None
+    expected: np.ndarray | None = None
+
+
+NO_TIMES = TextTimes()
+
+
 class StreamState(NamedTuple):
-    """Counts of one generation stream, `[B]` each."""
+    """Counts of a batch of generation streams, `[B]` each, and what is expected of their text."""
 
     text: Array  # int32, text tokens consumed
     frames: Array  # int32, frames produced
@@ -38,6 +52,7 @@ class StreamState(NamedTuple):
     since_frame: Array  # int32, text tokens since the last frame
     text_ended: Array  # bool, the end-of-text token has been consumed
     rate: Array  # float32, estimated frames per text token
+    expected: Array  # [B, N] float32, the frame at which each text token that has come is expected to start
 
 
 class Allowed(NamedTuple):
@@ -51,12 +66,10 @@ class Allowed(NamedTuple):
 class Interleaver(Protocol):
     """One scheme."""
 
-    def layout(
-        self, num_text: int, num_frames: int, rng: np.random.Generator, text_times: np.ndarray | None = None
-    ) -> Layout:
+    def layout(self, num_text: int, num_frames: int, rng: np.random.Generator, times: TextTimes = NO_TIMES) -> Layout:
         """Orders `num_text` text tokens (the last is end-of-text) and `num_frames` frames.
 
-        `text_times [num_text]`: the frame at which each text token's word starts, used by the oracle path alone.
+        Raises ValueError when the scheme needs `times` that the item does not have.
         """
         ...
 

@@ -8,7 +8,7 @@ import pytest
 from data_pipelines.speech_codes.codes import write_codes
 from data_pipelines.speech_corpus.builder import build_corpus
 from data_pipelines.speech_corpus.config import CorpusConfig, SplitConfig
-from experiments.study.talker_data import TalkerData, frame_rates, to_utterance, word_of_token
+from experiments.study.talker_data import TalkerData, frame_rates, to_utterance, token_durations, word_of_token
 from qomni_jax.codec import Codec
 from qomni_jax.config.codec import CodecConfig, LogMelConfig, RVQConfig, VocoderConfig
 from qomni_jax.config.talker import InterleaverConfig
@@ -28,7 +28,9 @@ TRAINING = TalkerTrainingConfig(steps=14, batch_size=4, row_length=64, residual_
 SCHEMES = [
     InterleaverConfig(),
     InterleaverConfig(scheme="aria", aria_paths=("word_times",)),
+    InterleaverConfig(scheme="aria", aria_paths=("expected",)),
     InterleaverConfig(scheme="dual_track", text_delay=1),
+    InterleaverConfig(scheme="dual_track", text_pace="expected"),
     InterleaverConfig(scheme="fixed_rate", text_block=2, speech_block=5),
 ]
 
@@ -51,7 +53,8 @@ def tokenizer(codes):
 
 def data_of(codes, tokenizer, scheme: InterleaverConfig, splits: tuple[str, ...] = ("train",)) -> TalkerData:
     interleaver = make_interleaver(scheme)
-    return TalkerData(codes, splits, tokenizer, interleaver, talker_tiny(), TRAINING, CODEC.frame_rate)
+    durations = token_durations(codes, splits, tokenizer, frame_rates(codes, splits, tokenizer))
+    return TalkerData(codes, splits, tokenizer, interleaver, talker_tiny(), TRAINING, CODEC.frame_rate, durations)
 
 
 def batches(data: TalkerData, count: int, start: int = 0) -> list[dict[str, np.ndarray]]:
@@ -131,8 +134,8 @@ def test_word_times_put_each_token_at_the_frame_of_its_word():
     }
     item = to_utterance(record, tokenizer, 12.5)
     assert item.text.size == 13  # each word with the space before it, and end-of-text
-    np.testing.assert_allclose(item.text_times, [1.0] * 6 + [7.0] * 6 + [13.0])
-    np.testing.assert_allclose(to_utterance(record, tokenizer, 25.0).text_times[:12], [2.0] * 6 + [14.0] * 6)
+    np.testing.assert_allclose(item.times.spoken, [1.0] * 6 + [7.0] * 6 + [13.0])
+    np.testing.assert_allclose(to_utterance(record, tokenizer, 25.0).times.spoken[:12], [2.0] * 6 + [14.0] * 6)
     assert word_of_token(record, tokenizer) == [0] * 6 + [1] * 6
 
 
@@ -141,8 +144,8 @@ def test_word_times_of_the_corpus_agree_with_its_recordings(codes, tokenizer):
         item = to_utterance(record, tokenizer, CODEC.frame_rate)
         words = word_of_token(record, tokenizer)
         expected = record["words"]["start_s"][words] * 12.5
-        np.testing.assert_allclose(item.text_times[:-1], expected, rtol=1e-6)
-        assert item.text_times[-1] == len(record["codes"]) >= expected[-1]
+        np.testing.assert_allclose(item.times.spoken[:-1], expected, rtol=1e-6)
+        assert item.times.spoken[-1] == len(record["codes"]) >= expected[-1]
 
 
 def test_frame_rates_are_means_of_each_speaking_rate(codes, tokenizer):

@@ -195,7 +195,7 @@ def test_gradients_reach_every_parameter(params):
 
 def test_an_utterance_that_does_not_fit_is_named():
     item = utterances(1)[0]
-    size = stream_length(make_interleaver(SCHEMES[0]), len(item.text), len(item.codes))
+    size = stream_length(make_interleaver(SCHEMES[0]), item)
     with pytest.raises(ValueError, match=f"up to {size} stream steps"):
         batch_of([item], SCHEMES[0], rows=1, length=size - 1)
 
