@@ -35,7 +35,7 @@ class _BlockwiseArrays(ocp.type_handlers.ArrayHandler):
             await info.await_path_creation()
             chunk = chunk_shape(value.shape, value.dtype.itemsize)
             store = await ts.open(
-                _spec(info),
+                _spec(info) | {"metadata": {"compressor": None}},
                 create=True,
                 dtype=ts.dtype(value.dtype),
                 shape=value.shape,
@@ -53,7 +53,8 @@ class _BlockwiseArrays(ocp.type_handlers.ArrayHandler):
         for info, arg in zip(infos, args, strict=True):
             store = await ts.open(_spec(info), context=info.ts_context)
             target = Target(store.shape, arg.dtype or store.dtype.numpy_dtype, arg.sharding)
-            for place, shape in _blocks(store.shape, store.chunk_layout.read_chunk.shape):
+            chunk = tuple(size or 1 for size in store.chunk_layout.read_chunk.shape or ())
+            for place, shape in _blocks(store.shape, chunk):
                 target.write(place, await store[_slices(place, shape)].read())
             found.append(target.finish())
         return found
@@ -93,5 +94,7 @@ def _spec(info: Any) -> dict[str, Any]:
     return {
         "driver": "zarr",
         "kvstore": {"driver": "file", "path": f"{info.path}/"},
-        "metadata": {"compressor": None},
+        # A chunk that is not there is an error and no zeros, so zeros are written too.
+        "store_data_equal_to_fill_value": True,
+        "fill_missing_data_reads": False,
     }

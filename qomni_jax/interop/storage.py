@@ -122,12 +122,12 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 def _build(kind: Any, value: Any) -> Any:
     """Dataclasses and tuples out of what JSON keeps of them."""
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         unknown = value.keys() - hints.keys()
         if unknown:
             raise ValueError(f"unknown field {min(unknown)}")
-        return kind(**{name: _build(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
+        return kind(**{name: _build(hints[name], item) for name, item in value.items()})
     if isinstance(kind, types.UnionType) and value is not None:
         return _build(next(option for option in kind.__args__ if option is not type(None)), value)
     return tuple(value) if typing.get_origin(kind) is tuple else value
