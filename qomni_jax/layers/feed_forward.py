@@ -38,7 +38,7 @@ class MixtureOfExperts(nn.Module):
         tokens = x.reshape(-1, dim)
         logits = projection(c.num_experts, "gate", ("embed", None))(tokens)
         self.sow("intermediates", "router_logits", logits.reshape(*x.shape[:-1], c.num_experts))
-        routing = route(logits, c.top_k, mask.reshape(-1))
+        routing = route(logits, c.top_k, mask.reshape(-1), normalize=c.normalize_top_k)
         init = nn.initializers.variance_scaling(
             1.0, "fan_in", "truncated_normal", in_axis=-2, out_axis=-1, batch_axis=0
         )
