@@ -33,8 +33,9 @@ class Target:
             bounds = [axis.indices(size)[:2] for axis, size in zip(index or (), self.shape, strict=True)]
             self._starts[device] = tuple(first for first, _ in bounds)
             part = [last - first for first, last in bounds]
-            on_host = device.platform == "cpu"  # type: ignore[attr-defined]
-            self._parts[device] = _aligned(part, self.dtype) if on_host else jnp.zeros(part, self.dtype, device=device)
+            self._parts[device] = (
+                _aligned(part, self.dtype) if _on_host(device) else jnp.zeros(part, self.dtype, device=device)
+            )
 
     def write(self, place: Sequence[int], block: np.ndarray) -> None:
         """`self[place : place + block.shape] = block`, wherever these elements lie."""
@@ -59,7 +60,9 @@ class Target:
 
 
 def read(array: Array, place: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
-    """`array[place : place + shape]` on the host."""
+    """`array[place : place + shape]` on the host; of an array that is whole on a CPU device, a view."""
+    if array.is_fully_replicated and _on_host(next(iter(array.devices()))):
+        return np.asarray(array.addressable_data(0))[_slices(np.asarray(place), np.add(place, shape))]
     return np.asarray(_read(array, jnp.asarray(place, jnp.int32), shape))
 
 
@@ -107,6 +110,10 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         leaves |= flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
     return leaves
+
+
+def _on_host(device: jax.Device) -> bool:
+    return str(getattr(device, "platform", "")) == "cpu"
 
 
 def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:

@@ -15,13 +15,13 @@ import jax
 import orbax.checkpoint as ocp
 
 from qomni_jax.config.decoder import LanguageModelConfig
+from qomni_jax.interop import blockwise
 from qomni_jax.interop.arrays import flat, nested, require_complete
 from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.families import FAMILIES, Family
 from qomni_jax.interop.key_map import Layout, key_map
 from qomni_jax.interop.released import read_json
 
-_MIN_CHUNK_BYTES, _MAX_CHUNKS = 4 << 20, 256
 FORMAT = "qomni_jax language model 1"
 
 
@@ -48,16 +48,8 @@ def is_converted(path: Path) -> bool:
 def save(path: Path, description: Description, parameters: Mapping[str, Any]) -> None:
     """Writes a checkpoint, whole or not at all; raises CheckpointError when there is something at `path`."""
     with new_directory(path) as directory:
-        # One file a chunk: the database that orbax writes by default holds all chunks in memory until it commits.
-        handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
-        chunks = jax.tree.map(
-            lambda leaf: ocp.SaveArgs(chunk_byte_size=max(_MIN_CHUNK_BYTES, leaf.nbytes // _MAX_CHUNKS)),
-            dict(parameters),
-        )
-        with ocp.Checkpointer(handler) as checkpointer:
-            checkpointer.save(
-                directory.absolute() / "parameters", args=ocp.args.PyTreeSave(dict(parameters), save_args=chunks)
-            )
+        with ocp.Checkpointer(blockwise.handler()) as checkpointer:
+            checkpointer.save(directory.absolute() / "parameters", args=ocp.args.PyTreeSave(dict(parameters)))
         text = {
             "format": FORMAT,
             "family": description.family.name,
@@ -86,25 +78,22 @@ def restore(
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     places = flat(shardings) if shardings is not None else {}
     directory = path.absolute() / "parameters"
-    found: dict[str, Any] = {}
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+    with ocp.Checkpointer(blockwise.handler()) as checkpointer:
         try:
             saved = flat(checkpointer.metadata(directory).item_metadata.tree)
             require_complete(str(path), saved, key_map(description.config, description.family, description.layout))
-            for leaf, meta in saved.items():
-                wanted = ocp.ArrayRestoreArgs(
-                    dtype=dtype or meta.dtype, sharding=places.get(leaf, device), global_shape=meta.shape
-                )
-                arguments = ocp.args.PyTreeRestore(
-                    item=nested({leaf: meta}), restore_args=nested({leaf: wanted}), partial_restore=True
-                )
-                found |= flat(checkpointer.restore(directory, args=arguments))
+            wanted = {
+                leaf: ocp.ArrayRestoreArgs(dtype=dtype or meta.dtype, sharding=places.get(leaf, device))
+                for leaf, meta in saved.items()
+            }
+            arguments = ocp.args.PyTreeRestore(item=nested(saved), restore_args=nested(wanted))
+            found: dict[str, Any] = checkpointer.restore(directory, args=arguments)
         except CheckpointError:
             raise
         except (OSError, ValueError, KeyError, AttributeError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{path}: its parameters cannot be read ({reason})") from None
-    return nested(found)
+    return found
 
 
 def require_new(path: Path) -> None:
@@ -133,12 +122,12 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 def _build(kind: Any, value: Any) -> Any:
     """Dataclasses and tuples out of what JSON keeps of them."""
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         unknown = value.keys() - hints.keys()
         if unknown:
             raise ValueError(f"unknown field {min(unknown)}")
-        return kind(**{name: _build(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
+        return kind(**{name: _build(hints[name], item) for name, item in value.items()})
     if isinstance(kind, types.UnionType) and value is not None:
         return _build(next(option for option in kind.__args__ if option is not type(None)), value)
     return tuple(value) if typing.get_origin(kind) is tuple else value

@@ -24,7 +24,10 @@ class SwiGLU(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """`x [B, T, D]`, `mask [B, T]` (1 counts in the statistics) -> `[B, T, D]` and the routing."""
+    """`x [B, T, D]`, `mask [B, T]` (1 counts in the statistics) -> `[B, T, D]` and the routing.
+
+    Sows `router_logits [B, T, E]` into the collection `intermediates`.
+    """
 
     config: FeedForwardConfig
 
@@ -34,6 +37,7 @@ class MixtureOfExperts(nn.Module):
         dim = x.shape[-1]
         tokens = x.reshape(-1, dim)
         logits = projection(c.num_experts, "gate", ("embed", None))(tokens)
+        self.sow("intermediates", "router_logits", logits.reshape(*x.shape[:-1], c.num_experts))
         routing = route(logits, c.top_k, mask.reshape(-1), normalize=c.normalize_top_k)
         init = nn.initializers.variance_scaling(
             1.0, "fan_in", "truncated_normal", in_axis=-2, out_axis=-1, batch_axis=0

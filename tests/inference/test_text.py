@@ -73,6 +73,72 @@ def test_guessing_ahead_says_the_same_in_fewer_calls(model, answers, drafts):
     assert generator.last.rounds < NEW
 
 
+def certain(model):
+    """The model with logits that are a function of the last token alone, and a head that knows it.
+
+    The mixers and experts write nothing into the residual stream, so that the head, whose parts read the embedding
+    alone, says what the model says: every guess is right.
+    """
+    config, params = model
+    dim = config.decoder.model_dim
+
+    def silent(path, leaf):
+        last = path[-2].key if path[-1].key == "kernel" else path[-1].key
+        return 0 * leaf if last in ("o_proj", "out_proj", "down_proj", "experts_down_proj") else leaf
+
+    params = jax.tree_util.tree_map_with_path(silent, params)
+    copied = jnp.concatenate([jnp.eye(dim), jnp.zeros((dim, dim))])
+    mtp = {**params["mtp"], "fc": {"kernel": copied}}
+    return config, {**params, "mtp": mtp}
+
+
+@pytest.mark.parametrize("drafts", [1, 5])
+def test_every_guess_is_taken_from_a_head_that_knows(model, drafts):
+    known = certain(model)
+    generator = SpeculativeGenerator(*known, capacity=40, drafts=drafts)
+    assert generator.generate(prompts(), NEW) == TextGenerator(*known, capacity=40).generate(prompts(), NEW)
+    assert generator.last.accepted == drafts * generator.last.rows > 0
+    assert generator.last.rounds == -(-(NEW - 1) // (drafts + 1))
+
+
+@pytest.mark.parametrize("drafts", [1, 4])
+def test_no_guess_is_taken_from_a_head_that_is_always_wrong(model, drafts):
+    config, params = certain(model)
+    # The head sees its embedding negated: it says what the model finds least likely.
+    mtp = {**params["mtp"], "fc": {"kernel": -params["mtp"]["fc"]["kernel"]}}
+    wrong = (config, {**params, "mtp": mtp})
+    generator = SpeculativeGenerator(*wrong, capacity=40, drafts=drafts)
+    assert generator.generate(prompts(), NEW) == TextGenerator(*wrong, capacity=40).generate(prompts(), NEW)
+    assert generator.last.accepted == 0
+    assert generator.last.rounds == NEW - 1
+
+
+def test_rows_of_a_batch_take_different_numbers_of_guesses(model, answers):
+    alone = []
+    for prompt in prompts():
+        generator = SpeculativeGenerator(*model, capacity=40, prefill_chunk=4, drafts=3)
+        generator.generate([prompt], NEW)
+        alone.append(generator.last)
+    assert len({row.rounds for row in alone}) > 1
+    together = SpeculativeGenerator(*model, capacity=40, prefill_chunk=4, drafts=3)
+    assert together.generate(prompts(), NEW) == answers
+    assert together.last.rounds == max(row.rounds for row in alone)
+    assert together.last.rows == sum(row.rows for row in alone)
+    assert together.last.accepted == sum(row.accepted for row in alone)
+
+
+def test_a_stop_token_among_taken_guesses_ends_the_row(model):
+    known = certain(model)
+    said = TextGenerator(*known, capacity=40).generate(prompts(), NEW)
+    # Token 3 of the first round: five guesses are right, the second of them is the last to be said.
+    row = next(row for row in said if row[2] not in row[:2])
+    stop = row[2]
+    expected = [row[: row.index(stop) + 1] if stop in row else row for row in said]
+    generator = SpeculativeGenerator(*known, capacity=40, stop_tokens=(stop,), drafts=5)
+    assert generator.generate(prompts(), NEW) == expected
+    assert TextGenerator(*known, capacity=40, stop_tokens=(stop,)).generate(prompts(), NEW) == expected
+
+
 def test_stop_tokens_end_their_rows_alone(model, answers):
     stop = answers[1][6]
     expected = [row[: row.index(stop) + 1] if stop in row else row for row in answers]

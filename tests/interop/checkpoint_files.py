@@ -29,8 +29,7 @@ def config_of(name: str) -> dict:
 
 def write(directory: pathlib.Path, config: dict, tensors: dict[str, np.ndarray], shards: int = 1) -> pathlib.Path:
     """A released checkpoint, in one file or in several with an index."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(config))
+    write_config(directory, config)
     if shards == 1:
         save_file(tensors, directory / "model.safetensors", {"format": "pt"})
         return directory
@@ -43,6 +42,12 @@ def write(directory: pathlib.Path, config: dict, tensors: dict[str, np.ndarray],
     index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
     return directory
+
+
+def write_config(directory: pathlib.Path, config: dict) -> None:
+    """The directory with its config.json."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config))
 
 
 def whole(name: str, directory: pathlib.Path) -> pathlib.Path:

@@ -154,6 +154,38 @@ def test_configs_that_are_absent_or_unknown(tmp_path, capsys):
     assert "accepted is a checkpoint directory" in refused(capsys, tmp_path, "convert", f"--checkpoint={source}-no")
 
 
+@pytest.mark.parametrize(("said", "held"), [("qwen3_next", BASE), (BASE, "qwen3_next"), ("qwen3_5_dense", BASE)])
+def test_weights_of_another_family(said, held, tmp_path, capsys):
+    source = write(tmp_path / "released", config_of(said), tensors_of(held))
+    message = refused(capsys, tmp_path, "convert", f"--checkpoint={source}")
+    assert "missing: model.layers.0." in message
+    assert "extra: model.layers.0." in message
+    assert "missing: model.layers.0." in refused(capsys, tmp_path, "export", f"--checkpoint={source}")
+
+
+def test_an_index_that_names_an_absent_file(tmp_path, capsys):
+    source = write(tmp_path / "released", config_of(BASE), tensors_of(BASE), shards=2)
+    path = source / "model.safetensors.index.json"
+    path.write_text(path.read_text().replace("00002-of-00002", "00003-of-00002"))
+    for command in ("convert", "export"):
+        message = refused(capsys, tmp_path, command, f"--checkpoint={source}")
+        assert "model-00003-of-00002.safetensors: cannot be read (No such file or directory)" in message
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut"])
+def test_our_checkpoint_with_a_damaged_chunk(damage, tmp_path, capsys):
+    source = whole(BASE, tmp_path / "released")
+    assert main(["convert", f"--checkpoint={source}", f"--out={tmp_path / 'ours'}"]) == 0
+    (chunk,) = (tmp_path / "ours" / "parameters" / "lm_head.kernel").glob("[0-9]*")
+    data = chunk.read_bytes()
+    chunk.unlink()
+    if damage == "cut":
+        chunk.write_bytes(data[:-4])
+    message = refused(capsys, tmp_path, "export", f"--checkpoint={tmp_path / 'ours'}")
+    assert "its parameters cannot be read" in message
+    assert "lm_head.kernel" in message
+
+
 def test_a_destination_that_exists_is_not_touched(tmp_path, capsys):
     source = whole(BASE, tmp_path / "released")
     (tmp_path / "out").mkdir()

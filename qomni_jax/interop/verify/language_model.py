@@ -112,8 +112,8 @@ class _TextModel:
         """After all tokens of `rows` but one, and after all: together they hold one more of the convolution's inputs
         than a single one, as many as the reference keeps."""
         batch, steps = self.rows.shape
-        before = self.step(self.rows[:, :-1], empty_language_model_cache(self.config, batch, steps)).cache
-        return before, self.step(self.rows[:, -1:], before).cache  # type: ignore[return-value, arg-type]
+        _, before = self.step(self.rows[:, :-1], empty_language_model_cache(self.config, batch, steps))
+        return before, self.step(self.rows[:, -1:], before)[1]
 
     @functools.cached_property
     def released_rules(self) -> dict[str, Rule]:
@@ -125,9 +125,11 @@ class _TextModel:
                 rules |= key_map(self.config, self.description.family, layout)
         return rules
 
-    def step(self, tokens: np.ndarray, cache: Cache) -> LanguageModelOutput:
-        """Tokens that go on from a cache."""
-        return self._apply(self.parameters, tokens, cache=cache)
+    def step(self, tokens: np.ndarray, cache: Cache) -> tuple[Array, Cache]:
+        """Logits of tokens that go on from a cache, and the cache after them."""
+        out: LanguageModelOutput = self._apply(self.parameters, tokens, cache=cache)
+        assert out.cache is not None
+        return out.logits, out.cache
 
     def forward(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> LanguageModelOutput:
         """One pass without a cache."""
@@ -213,23 +215,22 @@ def _cached(model: _TextModel, wanted: np.ndarray) -> Any:
     prefill = max(1, 2 * steps // 3)
     single = min(prefill + 10, steps)
     ends = [prefill, *range(prefill + 1, single + 1), *([steps] if single < steps else [])]
-    cache: Any = empty_language_model_cache(model.config, len(tokens), steps)
+    cache = empty_language_model_cache(model.config, len(tokens), steps)
     logits = []
     for first, last in zip([0, *ends], ends, strict=False):
-        out = model.step(tokens[:, first:last], cache)
-        cache = out.cache
-        logits.append(out.logits)
+        found, cache = model.step(tokens[:, first:last], cache)
+        logits.append(found)
     return jnp.concatenate(logits, axis=1)
 
 
 def _greedy(model: _TextModel, wanted: np.ndarray, prompt: str) -> Any:
     tokens = model.tokens[: wanted.shape[0], : int(prompt)]
-    out = model.step(tokens, empty_language_model_cache(model.config, len(tokens), wanted.shape[1]))
+    logits, cache = model.step(tokens, empty_language_model_cache(model.config, len(tokens), wanted.shape[1]))
     while True:
-        tokens = np.concatenate([tokens, np.argmax(out.logits[:, -1:], axis=-1)], axis=1)
+        tokens = np.concatenate([tokens, np.argmax(logits[:, -1:], axis=-1)], axis=1)
         if tokens.shape[1] >= wanted.shape[1]:
             return tokens
-        out = model.step(tokens[:, -1:], out.cache)  # type: ignore[arg-type]
+        logits, cache = model.step(tokens[:, -1:], cache)
 
 
 def _loss(model: _TextModel, wanted: np.ndarray) -> Any:
