@@ -22,7 +22,6 @@ import numpy as np
 
 from experiments.bench.timing import Case, jitted
 from qomni_jax.ops.gated_delta_rule import gated_delta_rule
-from qomni_jax.ops.norms import l2_normalize
 
 PEER_MODULE = "experiments.bench.peer_gated_delta_rule"
 HEADS, DIM = 8, 128
@@ -62,7 +61,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _build(mode: str, steps: int) -> Callable[[], Any]:
     def forward(q: Array, k: Array, v: Array, g: Array, beta: Array) -> tuple[Array, Array]:
-        return gated_delta_rule(l2_normalize(q), l2_normalize(k), v, g, beta, backend="xla")
+        return gated_delta_rule(q, k, v, g, beta, backend="xla", normalize=True)
 
     def loss(*args: Array) -> Array:
         return jnp.mean(jnp.square(forward(*args)[0]))

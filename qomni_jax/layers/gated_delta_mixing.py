@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from qomni_jax.config.decoder import GatedDeltaNetConfig
 from qomni_jax.ops.conv import causal_depthwise_conv
 from qomni_jax.ops.gated_delta_rule import gated_delta_rule, resolve_backend
-from qomni_jax.ops.norms import l2_normalize
 from qomni_jax.parallel.kernels import sharded
 from qomni_jax.parallel.rules import mesh_axes
 
@@ -45,15 +44,14 @@ def mix(
 def rule_inputs(
     c: GatedDeltaNetConfig, x: MixerInputs, segment_ids: Array | None, real: Array | None
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """q, k, v, g and beta, as `gated_delta_rule` takes them."""
+    """q, k, v, g and beta, as `delta_rule` takes them: q and k of any length."""
     batch, steps = x.qkv.shape[:2]
     key_dim = c.num_key_heads * c.head_key_dim
     g = -jnp.exp(x.a_log.astype(jnp.float32)) * jax.nn.softplus(x.a + x.dt_bias)
     beta = jax.nn.sigmoid(x.b)
     mixed, _ = causal_depthwise_conv(x.qkv, x.conv_weight, x.conv, segment_ids)
     q, k, v = jnp.split(jax.nn.silu(mixed), [key_dim, 2 * key_dim], axis=-1)
-    q = l2_normalize(q.reshape(batch, steps, c.num_key_heads, c.head_key_dim))
-    k = l2_normalize(k.reshape(batch, steps, c.num_key_heads, c.head_key_dim))
+    q, k = (y.reshape(batch, steps, c.num_key_heads, c.head_key_dim) for y in (q, k))
     v = v.reshape(batch, steps, c.num_value_heads, c.head_value_dim)
     if real is not None:  # convolution carries the last tokens into the padding behind them
         heads, channels = real[..., None], real[..., None, None]
@@ -72,10 +70,10 @@ def delta_rule(
     state: Array,
     segment_ids: Array | None = None,
 ) -> tuple[Array, Array]:
-    """The gated delta rule, each device on its own rows and heads."""
+    """The gated delta rule of q and k scaled to unit length, each device on its own rows and heads."""
 
     def rule(*args: Any) -> tuple[Array, Array]:
-        return gated_delta_rule(*args, backend=c.backend, chunk_size=c.chunk_size)
+        return gated_delta_rule(*args, backend=c.backend, chunk_size=c.chunk_size, normalize=True)
 
     tokens = ("batch", None, "linear_heads", None)
     states = ("batch", "linear_heads", None, None)

@@ -115,13 +115,29 @@ class GatedDeltaRuleCases:
             np.testing.assert_allclose(a, b, atol=self.atol)
         self.assert_gradients(self.gradients(args), self.gradients(args, backend="reference"))
 
+    def test_scaling_to_unit_length_is_that_of_the_norm_before_the_rule(self):
+        q, k, *rest = random_inputs(37)
+        args = (3.0 * q, 0.2 * k, *rest)
+        segments = np.repeat([[0, 1]], [20, 17], axis=1).repeat(q.shape[0], axis=0)
+
+        def run(inside, *xs):
+            xs = xs if inside else (l2_normalize(xs[0]), l2_normalize(xs[1]), *xs[2:])
+            backend = self.backend if inside else "reference"
+            return gated_delta_rule(*xs, segments, backend=backend, chunk_size=self.chunk_size, normalize=inside)
+
+        def gradients(inside):
+            return jax.jit(jax.grad(lambda *xs: jnp.sum(jnp.sin(run(inside, *xs)[0])), argnums=range(6)))(*args)
+
+        for a, b in zip(run(True, *args), run(False, *args), strict=True):
+            np.testing.assert_allclose(a, b, atol=self.atol)
+        self.assert_gradients(gradients(True), gradients(False))
+
     def test_golden_values_and_gradients(self):
         x = load_file(GOLDEN)
 
         def forward(q, k, v, g, beta, state):
-            return gated_delta_rule(
-                l2_normalize(q), l2_normalize(k), v, g, beta, state, backend=self.backend, chunk_size=self.chunk_size
-            )
+            options = {"backend": self.backend, "chunk_size": self.chunk_size}
+            return gated_delta_rule(q, k, v, g, beta, state, normalize=True, **options)
 
         @jax.jit
         def values_and_gradients(args, cotangents):

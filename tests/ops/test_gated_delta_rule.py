@@ -43,11 +43,11 @@ class TestXla(GatedDeltaRuleCases):
 
             return jax.jit(jax.grad(loss, argnums=range(6))).lower(*shapes).compile()
 
-        short, long = compiled(512), compiled(2048)
+        short, long = compiled(2048), compiled(8192)
         short_bytes, long_bytes = (c.memory_analysis().temp_size_in_bytes for c in (short, long))
         assert 3.0 < long_bytes / short_bytes < 4.2
         # The saved states, inverses and updates, and the gates, are of the order of the inputs, not of T x T.
-        inputs = 2 * 2048 * (2 * 2 * 32 + 4 * 32 + 2 * 4) * 4
+        inputs = 2 * 8192 * (2 * 2 * 32 + 4 * 32 + 2 * 4) * 4
         assert long_bytes < 8 * inputs
 
 

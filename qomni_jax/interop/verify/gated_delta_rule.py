@@ -11,7 +11,6 @@ import numpy as np
 
 from qomni_jax.interop.verify.golden import Golden
 from qomni_jax.ops.gated_delta_rule import gated_delta_rule
-from qomni_jax.ops.norms import l2_normalize
 
 _ARGUMENTS = ("q", "k", "v", "g", "beta", "s0")
 _COTANGENTS = ("do", "ds")
@@ -33,8 +32,7 @@ def compute(golden: Golden) -> Iterator[tuple[str, np.ndarray]]:
 
     @jax.jit
     def run(arguments: dict[str, Array]) -> tuple[Array, Array]:
-        q, k = l2_normalize(arguments["q"]), l2_normalize(arguments["k"])
-        return gated_delta_rule(q, k, arguments["v"], arguments["g"], arguments["beta"], arguments.get("s0"))
+        return gated_delta_rule(*(arguments.get(name) for name in _ARGUMENTS), normalize=True)
 
     (output, state), pull_back = jax.vjp(run, arguments)
     found = {"o": output, "s": state}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from qomni_jax.ops.gated_delta_rule.reference import gated_delta_rule_reference
 from qomni_jax.ops.gated_delta_rule.step import gated_delta_rule_step
 from qomni_jax.ops.gated_delta_rule.xla import gated_delta_rule_chunked
+from qomni_jax.ops.norms import l2_normalize
 from qomni_jax.ops.segments import require_segments_in_order
 
 DECODE_STEPS = 4  # tokens up to which `auto` takes the recurrence
@@ -41,6 +42,7 @@ def gated_delta_rule(
     *,
     backend: str = "auto",
     chunk_size: int = 64,
+    normalize: bool = False,
 ) -> tuple[Array, Array]:
     """Linear attention with a decaying state that is corrected, not summed (Gated DeltaNet, as in Qwen3-Next).
 
@@ -48,7 +50,7 @@ def gated_delta_rule(
     Differentiable in every array but `segment_ids`; gates, states and sums are float32 whatever q, k and v are.
 
     Args:
-      q, k: `[B, T, HK, DK]`, usually L2-normalised.
+      q, k: `[B, T, HK, DK]`, of unit length, or see `normalize`.
       v: `[B, T, HV, DV]`; HV is a multiple of HK, value head j reads key head `j // (HV / HK)`.
       g: `[B, T, HV]`, log decay, at most 0.
       beta: `[B, T, HV]`, writing strength in 0..1.
@@ -59,6 +61,8 @@ def gated_delta_rule(
         kernels (interpreted, slowly, on anything but a TPU); `step` is the recurrence for decoding. `auto` takes `step`
         for up to 4 tokens, else kernels on a TPU and chunks elsewhere.
       chunk_size: the most tokens of a chunk, a power of two; a form may take another. T need not be a multiple.
+      normalize: q and k are scaled to unit length first, as `ops.norms.l2_normalize` does; `xla` does it chunk by
+        chunk and holds no second copy of them.
 
     Returns `(o [B, T, HV, DV] in v's type, final state [B, HV, DK, DV] float32)`.
 
@@ -71,6 +75,10 @@ def gated_delta_rule(
         initial_state = jnp.zeros((v.shape[0], v.shape[2], q.shape[3], v.shape[3]), jnp.float32)
     backend = resolve_backend(backend, q.shape[1])
     gates = (g.astype(jnp.float32), beta.astype(jnp.float32), initial_state.astype(jnp.float32))
+    if backend == "xla" and normalize:
+        return gated_delta_rule_chunked(q, k, v, *gates, segment_ids, chunk_size=chunk_size, normalize=True)
+    if normalize:
+        q, k = l2_normalize(q), l2_normalize(k)
     return BACKENDS[backend](q, k, v, *gates, segment_ids, chunk_size=chunk_size)
 
 

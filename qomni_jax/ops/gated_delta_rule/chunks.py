@@ -12,12 +12,14 @@ Index = Array | int
 
 
 class Plan(NamedTuple):
-    """Tokens a chunk, chunks a step of the scan, and the batch rows and key heads that one scan carries (a tile)."""
+    """Tokens a chunk, chunks a step of the scan, the batch rows and key heads that one scan carries (a tile), and
+    whether q and k are to be scaled to unit length."""
 
     chunk: int
     stride: int
     rows: int
     heads: int
+    normalize: bool
 
 
 def largest_tile(batch: int, key_heads: int, state_bytes: int, limit: int) -> tuple[int, int]:
@@ -56,15 +58,19 @@ class Tiles:
         return jnp.moveaxis(x, 2, 1).reshape(-1, self.plan.chunk, x.shape[3]).astype(jnp.float32)
 
     def write(self, x: Array, value: Array, tile: Index, chunk: Index) -> Array:
-        """`x` with a chunk replaced; what the value heads of a group say of their key head is summed."""
+        """`x` with a chunk replaced."""
         heads = self._heads(x)
-        value = value.reshape(self.plan.rows, heads, -1, self.plan.chunk, x.shape[3]).sum(2)
+        value = value.reshape(self.plan.rows, heads, self.plan.chunk, x.shape[3])
         value = jnp.moveaxis(value, 1, 2).astype(x.dtype)
         return jax.lax.dynamic_update_slice(x, value, self._start(heads, tile, chunk))
 
     def repeat(self, x: Array) -> Array:
         """Key heads for their value heads: `[R / group, ...] -> [R, ...]`, one chunk at a time."""
         return x if self.group == 1 else jnp.repeat(x, self.group, axis=0)
+
+    def sum_groups(self, x: Array) -> Array:
+        """What the value heads of a group say of their key head, summed: `[R, ...] -> [R / group, ...]`."""
+        return x if self.group == 1 else x.reshape(-1, self.group, *x.shape[1:]).sum(1)
 
     def scan(self, body: Callable, carry: Any, start: Any, *, reverse: bool = False) -> tuple[Any, Any]:
         """Runs `body(carry, local, tile, step) -> (carry, local)` over the steps of every tile, in order or reversed.
@@ -92,32 +98,45 @@ class Tiles:
 
 
 class Gates(NamedTuple):
-    """What g, beta and the segments say of every row and token; with leading axes `[tiles, N]`, or of one chunk."""
+    """What g, beta and the segments say of every row and token of one chunk."""
 
     beta: Array  # [R, C]
     from_start: Array  # [R, C], e^G: the share of the state before the chunk that is left at a token
     to_end: Array  # [R, C], e^(G_last - G): the share of a token's update that is left at the chunk's end
     decay: Array  # [R, C, C], D: from a token to a later one
 
-    def at(self, tile: Index, chunk: Index) -> "Gates":
-        return Gates(*(take(x, tile, chunk) for x in self))
+
+class AllGates(NamedTuple):
+    """The same of all chunks, with leading axes `[tiles, N]`; D is made chunk by chunk, from what it is made of."""
+
+    beta: Array
+    from_start: Array
+    to_end: Array
+    total: Array  # [tiles, N, R, C], G
+    segments: Array | None
+
+    def at(self, tile: Index, chunk: Index) -> Gates:
+        total = take(self.total, tile, chunk)
+        visible = np.tril(np.ones((total.shape[-1],) * 2, bool))
+        if self.segments is not None:
+            segments = take(self.segments, tile, chunk)
+            visible = visible & (segments[..., :, None] == segments[..., None, :])
+        # Masked before the exponential: above the diagonal it would overflow.
+        difference = jnp.where(visible, total[..., :, None] - total[..., None, :], 0.0)
+        decay = jnp.where(visible, jnp.exp(difference), 0.0)
+        return Gates(*(take(x, tile, chunk) for x in self[:3]), decay)
 
 
-def make_gates(tiles: Tiles, g: Array, beta: Array, segment_ids: Array | None) -> Gates:
-    size = tiles.plan.chunk
+def make_gates(tiles: Tiles, g: Array, beta: Array, segment_ids: Array | None) -> AllGates:
     total = jnp.cumsum(by_row(tiles, g.astype(jnp.float32)), axis=-1)
-    visible = np.tril(np.ones((size, size), bool))
     from_start, to_end = jnp.exp(total), jnp.exp(total[..., -1:] - total)
+    segments = None
     if segment_ids is not None:
         segments = by_row(tiles, jnp.broadcast_to(segment_ids[..., None], g.shape))
         before = jnp.concatenate([segments[:, :1, :, :1], segments[:, :-1, :, -1:]], axis=1)
-        visible = visible & (segments[..., :, None] == segments[..., None, :])
         from_start = jnp.where(segments == before, from_start, 0.0)
         to_end = jnp.where(segments == segments[..., -1:], to_end, 0.0)
-    # Masked before the exponential: above the diagonal it would overflow.
-    difference = jnp.where(visible, total[..., :, None] - total[..., None, :], 0.0)
-    decay = jnp.where(visible, jnp.exp(difference), 0.0)
-    return Gates(by_row(tiles, beta.astype(jnp.float32)), from_start, to_end, decay)
+    return AllGates(by_row(tiles, beta.astype(jnp.float32)), from_start, to_end, total, segments)
 
 
 def by_row(tiles: Tiles, x: Array) -> Array:

@@ -16,6 +16,7 @@ made of, what reaches G_last is <dS', S'>, and what reaches G through D is row s
 product is needed for the gates alone, and none of these is a small difference of large numbers.
 """
 
+from collections.abc import Callable
 import functools
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from qomni_jax.ops.gated_delta_rule.inverse import unit_lower_inverse
 
 CPU_CHUNK = 32
 CPU_TILE_BYTES = 1 << 19
+NORM_EPS = 1e-6  # of `ops.norms.l2_normalize`
 
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
@@ -43,8 +45,9 @@ def gated_delta_rule_chunked(
     segment_ids: Array | None,
     *,
     chunk_size: int,
+    normalize: bool = False,
 ) -> tuple[Array, Array]:
-    """Shapes as in `api.gated_delta_rule`; any float type in, computed in float32.
+    """Shapes and `normalize` as in `api.gated_delta_rule`; any float type in, computed in float32.
 
     `chunk_size`, a power of two, is the most tokens of a chunk. A CPU takes at most 32: its products run at full speed
     from there on and longer chunks need more of them; it also takes heads and batch rows in tiles whose states fit the
@@ -63,7 +66,7 @@ def gated_delta_rule_chunked(
         q, k, v, g, beta = (jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2)) for x in (q, k, v, g, beta))
         if segment_ids is not None:
             segment_ids = jnp.pad(segment_ids, ((0, 0), (0, padding)), mode="edge")
-    o, state = _chunked(Plan(chunk, stride, rows, heads), q, k, v, g, beta, initial_state, segment_ids)
+    o, state = _chunked(Plan(chunk, stride, rows, heads, normalize), q, k, v, g, beta, initial_state, segment_ids)
     return o[:, :steps], state
 
 
@@ -105,7 +108,8 @@ def _forward(
             saved = saved._replace(states=put(saved.states, jnp.swapaxes(state, 1, 2), tile, step))
         for index in range(plan.stride):
             n = step * plan.stride + index
-            q_n, k_n, v_n = (tiles.read(x, tile, n) for x in (q, k, v))
+            (q_n, _), (k_n, _) = (_keys(plan, tiles.read(x, tile, n)) for x in (q, k))
+            v_n = tiles.read(v, tile, n)
             gate = gates.at(tile, n)
             keys = tiles.repeat(_einsum("rcd,red->rce", k_n, k_n))
             scores = tiles.repeat(_einsum("rcd,red->rce", q_n, k_n))
@@ -141,6 +145,19 @@ def _forward_rule(plan: Plan, *inputs: Any) -> tuple[tuple[Array, Array], Any]:
     return outputs, (inputs, outputs[1], saved)
 
 
+def _keys(plan: Plan, x: Array) -> tuple[Array, Array | None]:
+    """Queries or keys `[R, C, DK]` as the rule takes them, and what they were scaled with, `[R, C, 1]`."""
+    if not plan.normalize:
+        return x, None
+    scale = jax.lax.rsqrt(_row_sums(x * x) + NORM_EPS)[..., None]
+    return x * scale, scale
+
+
+def _through_norm(dx: Array, x: Array, scale: Array | None) -> Array:
+    """The cotangent of what `_keys` read, from that of what it gave, `x`, as rows of key heads."""
+    return dx if scale is None else scale * (dx - _row_sums(dx * x)[..., None] * x)
+
+
 class _Chunk(NamedTuple):
     """One chunk as the backward pass sees it: what was read, saved or made again. Heads are value heads."""
 
@@ -171,10 +188,15 @@ def _backward_rule(plan: Plan, residuals: Any, cotangents: tuple[Array, Array]) 
     tiles = Tiles(plan, q, v)
     gates = make_gates(tiles, g, beta, segment_ids)
 
-    def read(tile: Array, n: Array) -> _Chunk:
-        q_n, k_n = tiles.read(q, tile, n), tiles.read(k, tile, n)
+    def read(tile: Array, n: Array) -> tuple[_Chunk, Callable[[Array, Array], tuple[Array, Array]]]:
+        (q_n, q_scale), (k_n, k_scale) = (_keys(plan, tiles.read(x, tile, n)) for x in (q, k))
+
+        def pull(dq: Array, dk: Array) -> tuple[Array, Array]:
+            dq, dk = tiles.sum_groups(dq), tiles.sum_groups(dk)
+            return _through_norm(dq, q_n, q_scale), _through_norm(dk, k_n, k_scale)
+
         keys, scores = _einsum("rcd,red->rce", k_n, k_n), _einsum("rcd,red->rce", q_n, k_n)
-        return _Chunk(
+        chunk = _Chunk(
             q=tiles.repeat(q_n),
             k=tiles.repeat(k_n),
             keys=tiles.repeat(keys),
@@ -185,10 +207,12 @@ def _backward_rule(plan: Plan, residuals: Any, cotangents: tuple[Array, Array]) 
             inverse=take(saved.inverses, tile, n),
             gate=gates.at(tile, n),
         )
+        return chunk, pull
 
     def body(gradients: _Gradients, local: tuple[Array, Array], tile: Array, step: Array) -> Any:
         dstate, after = local  # both [R, DV, DK]
-        chunks = [read(tile, step * plan.stride + index) for index in range(plan.stride)]
+        read_chunks = [read(tile, step * plan.stride + index) for index in range(plan.stride)]
+        chunks = [chunk for chunk, _ in read_chunks]
         states = [take(saved.states, tile, step)]
         for chunk in chunks[:-1]:
             state = chunk.gate.from_start[:, -1, None, None] * states[-1]
@@ -197,8 +221,9 @@ def _backward_rule(plan: Plan, residuals: Any, cotangents: tuple[Array, Array]) 
         for index in reversed(range(plan.stride)):
             found, dstate = _backward_chunk(chunks[index], states[index], states[index + 1], dstate)
             n = step * plan.stride + index
+            inputs = (*read_chunks[index][1](found.q, found.k), found.v)
             gradients = _Gradients(
-                *(tiles.write(x, dx, tile, n) for x, dx in zip(gradients[:3], found[:3], strict=True)),
+                *(tiles.write(x, dx, tile, n) for x, dx in zip(gradients[:3], inputs, strict=True)),
                 *(put(x, dx, tile, n) for x, dx in zip(gradients[3:], found[3:], strict=True)),
             )
         return gradients, (dstate, states[0])
