@@ -32,7 +32,8 @@ def compute(golden: Golden) -> Iterator[tuple[str, np.ndarray]]:
 
     @jax.jit
     def run(arguments: dict[str, Array]) -> tuple[Array, Array]:
-        return gated_delta_rule(*(arguments.get(name) for name in _ARGUMENTS), normalize=True)
+        q, k, v, g, beta = (arguments[name] for name in _ARGUMENTS[:5])
+        return gated_delta_rule(q, k, v, g, beta, arguments.get("s0"), normalize=True)
 
     (output, state), pull_back = jax.vjp(run, arguments)
     found = {"o": output, "s": state}

@@ -124,7 +124,8 @@ class AllGates(NamedTuple):
         # Masked before the exponential: above the diagonal it would overflow.
         difference = jnp.where(visible, total[..., :, None] - total[..., None, :], 0.0)
         decay = jnp.where(visible, jnp.exp(difference), 0.0)
-        return Gates(*(take(x, tile, chunk) for x in self[:3]), decay)
+        beta, from_start, to_end = (take(x, tile, chunk) for x in (self.beta, self.from_start, self.to_end))
+        return Gates(beta, from_start, to_end, decay)
 
 
 def make_gates(tiles: Tiles, g: Array, beta: Array, segment_ids: Array | None) -> AllGates:
