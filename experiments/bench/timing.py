@@ -36,12 +36,14 @@ class Case:
 
 def run_cases(cases: list[Case], peer: Peer | None, repeats: int, only: str = "") -> list[dict[str, Any]]:
     """A row for every case whose name matches the regular expression `only`; prints each as it is done."""
-    peak = matmul_peak()
-    print(f"float32 matmul 2048^3 here and now: {peak / 1e9:.0f} GFLOP/s", flush=True)
+    peak, bandwidth = matmul_peak(), matvec_bandwidth()
+    print(f"float32 here and now: matmul 2048^3 {peak / 1e9:.0f} GFLOP/s, ", end="")
+    print(f"matrix-vector of 128 MiB {bandwidth / 1e9:.0f} GB/s", flush=True)
     rows = []
     for case in cases:
         if re.search(only, case.name):
-            rows.append(run_case(case, peer, repeats) | {"peak_gflops": peak / 1e9})
+            machine = {"peak_gflops": peak / 1e9, "bandwidth_gbs": bandwidth / 1e9}
+            rows.append(run_case(case, peer, repeats) | machine)
             print(describe(rows[-1]), flush=True)
     return rows
 
@@ -114,6 +116,13 @@ def matmul_peak(size: int = 2048) -> float:
     a = jnp.ones((size, size), jnp.float32)
     call = jitted(lambda x: x @ x, a)
     return 2 * size**3 / min(seconds_of(call) for _ in range(5))
+
+
+def matvec_bandwidth(rows: int = 4096, columns: int = 8192) -> float:
+    """Bytes a second of a float32 product of a matrix that fits no cache and a vector, the best of five."""
+    matrix, vector = jnp.ones((rows, columns), jnp.float32), jnp.ones((1, rows), jnp.float32)
+    call = jitted(lambda x, m: x @ m, vector, matrix)
+    return matrix.nbytes / min(seconds_of(call) for _ in range(5))
 
 
 def describe(row: dict[str, Any]) -> str:
