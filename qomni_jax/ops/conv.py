@@ -4,6 +4,8 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
+from qomni_jax.ops.norms import per_channel
+
 
 def causal_depthwise_conv(
     x: Array, weight: Array, state: Array, segment_ids: Array | None = None, ends: Array | None = None
@@ -18,9 +20,9 @@ def causal_depthwise_conv(
     width = weight.shape[0]
     padded = jnp.concatenate([state.astype(x.dtype), x], axis=1)
     steps = x.shape[1]
-    y = x * weight[-1]
+    y = x * per_channel(weight[-1], x.shape)
     for tap in range(width - 1):
-        tapped = padded[:, tap : tap + steps] * weight[tap]
+        tapped = padded[:, tap : tap + steps] * per_channel(weight[tap], x.shape)
         if segment_ids is not None:
             past = jnp.pad(segment_ids, ((0, 0), (width - 1 - tap, 0)), mode="edge")[:, :steps]
             tapped = jnp.where((past == segment_ids)[..., None], tapped, 0.0)
