@@ -7,7 +7,8 @@ import numpy as np
 
 from qomni_jax.config.decoder import LanguageModelConfig
 from tpu_scripts.chips import Slice
-from tpu_scripts.cost import Collective, Cost, axes_of
+from tpu_scripts.collectives import Collective, axes_of
+from tpu_scripts.cost import Cost
 
 
 @dataclasses.dataclass(frozen=True)

@@ -181,7 +181,7 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
     cache = _cache(request, config, mesh)
     rows = NamedSharding(mesh, partition_spec(mesh, ("batch",), (request.rows,)))
 
-    def per_row(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    def per_row(shape: tuple[int, ...], dtype: Any) -> Any:  # stands in the place of an array
         return jax.ShapeDtypeStruct((request.rows, *shape), dtype, sharding=rows)
 
     parts = {"params": params, "cache": cache}
@@ -189,8 +189,8 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
         return Program(lambda *args: decode_step.lower(config, *args), (params, cache, per_row((), jnp.int32)), parts)
     state = Prefilled(
         cache,
-        per_row((config.vocab_size,), jnp.float32),  # type: ignore[arg-type]
-        per_row((config.decoder.model_dim,), config.dtype),  # type: ignore[arg-type]
+        per_row((config.vocab_size,), jnp.float32),
+        per_row((config.decoder.model_dim,), config.dtype),
     )
     chunk = per_row((request.prompt_chunk,), jnp.int32)
     args = (params, state, chunk, per_row((), jnp.int32))
@@ -207,7 +207,7 @@ def _train(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Program
         lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), batch, batch_shardings(mesh, batch)
     )
     parts = {"params": state.params, "optimizer": state.opt_state, "batch": batch}
-    return Program(make_language_model_step(config, training).lower, (state, batch), parts)  # type: ignore[attr-defined]
+    return Program(make_language_model_step(config, training).lower, (state, batch), parts)
 
 
 def _inference_params(config: LanguageModelConfig, mesh: Mesh) -> Any:

@@ -50,9 +50,7 @@ def batch_shardings(mesh: Mesh, batch: Any) -> Any:
     return jax.tree.map(lambda a: NamedSharding(mesh, partition_spec(mesh, ("batch", "sequence"), a.shape)), batch)
 
 
-def make_language_model_step(
-    config: LanguageModelConfig, training: LanguageModelTrainingConfig
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+def make_language_model_step(config: LanguageModelConfig, training: LanguageModelTrainingConfig) -> jax.stages.Wrapped:
     """The jitted step `(state, batch) -> (state, metrics)`; the state is donated.
 
     A batch holds `tokens [B, T]` and may hold `counts [B, T]` (0: not a target), `segment_ids [B, T]` of packed rows

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-import shutil
 import subprocess
 
 import pytest
@@ -136,12 +135,3 @@ def test_an_experiment_that_fails_on_a_slice_that_is_there_is_not_tried_again(tm
     assert done.returncode == 255
     assert "logs.sh shows why" in done.stderr
     assert "create" not in (tmp_path / "log").read_text()
-
-
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_shellcheck_finds_nothing():
-    scripts = sorted(str(p) for p in SCRIPTS.glob("*.sh"))
-    done = subprocess.run(
-        ["shellcheck", "-x", *scripts], capture_output=True, text=True, check=False, cwd=SCRIPTS.parent
-    )
-    assert done.returncode == 0, done.stdout
