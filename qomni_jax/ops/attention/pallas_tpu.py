@@ -7,6 +7,11 @@ import jax.numpy as jnp
 
 LANES = 128
 BLOCK = 512
+# Tiles of queries and keys in the backward kernel, the first that divides. It writes one partial gradient of all queries
+# for each tile of keys: few tiles save memory and traffic, and these are the largest that the default on-chip limit of
+# a v5e holds.
+BACKWARD_QUERIES = (256, 128)
+BACKWARD_KEYS = (2048, 1024)
 
 
 def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret: bool = False) -> Array:
@@ -19,12 +24,14 @@ def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret:
     kv_heads = k.shape[2]
     block = min(BLOCK, -(-steps // LANES) * LANES)
     padded = -(-steps // block) * block
+    queries = next(n for n in BACKWARD_QUERIES if padded % n == 0)
+    keys = next(n for n in (*BACKWARD_KEYS, block) if padded % n == 0)
     sizes = splash.BlockSizes(
         block_q=block,
         block_kv=block,
         block_kv_compute=block,
-        block_q_dkv=block,
-        block_kv_dkv=block,
+        block_q_dkv=queries,
+        block_kv_dkv=keys,
         block_kv_dkv_compute=block,
         use_fused_bwd_kernel=True,
     )
