@@ -97,7 +97,7 @@ def compile_step(request: Request, hlo_file: str | None = None) -> dict[str, Any
         "notes": cost.notes,
         "lower_seconds": lowered_seconds,
         "compile_seconds": compile_seconds,
-        "compiler_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        **_effort(),
     }
 
 
@@ -139,8 +139,15 @@ def _does_not_fit(request: Request, parts: dict[str, int], message: str, seconds
         "step_seconds_bound": None,
         "mfu_bound": None,
         "compile_seconds": seconds,
+        **_effort(),
         "notes": [_first_line(message)],
     }
+
+
+def _effort() -> dict[str, float]:
+    """What this process has cost the machine."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"compiler_memory_bytes": used.ru_maxrss * 1024, "cpu_seconds": used.ru_utime + used.ru_stime}
 
 
 def _first_line(error: object) -> str:

@@ -96,7 +96,11 @@ def table(figures: dict[str, Any]) -> str:
     if figures["kernels"]:
         lines += ["", "kernels                                calls   operations"]
         lines += [f"  {n[:34]:34}{k['calls']:10,.0f}   {k['flops']:.3e}" for n, k in sorted(figures["kernels"].items())]
-    lines += ["", f"compiled in {figures['compile_seconds']:.0f} s with {figures['compiler_memory_bytes'] / GB:.1f} GB"]
+    lines += [
+        "",
+        f"compiled in {figures['compile_seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of one core's time) with "
+        f"{figures['compiler_memory_bytes'] / GB:.1f} GB",
+    ]
     return "\n".join(lines + [f"note: {note}" for note in figures["notes"]])
 
 
