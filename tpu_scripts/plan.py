@@ -149,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mesh", help="sizes of mesh axes, such as fsdp=16,expert=4; by default a rule chooses")
     parser.add_argument("--chunk", type=int, help="prompt tokens a prefill call reads")
     parser.add_argument("--remat", help="tensors kept for the backward pass, with commas between, or none")
+    parser.add_argument("--passes", type=int, default=1, help="parts in which a device's tokens go through the experts")
     parser.add_argument("--json", help="write the figures here")
     parser.add_argument("--hlo", help="write the compiled program's text here")
     return parser
