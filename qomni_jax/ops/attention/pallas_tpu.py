@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 LANES = 128
 BLOCK = 512
-# Tiles of queries and keys in the backward kernel, the first that divides. It writes one partial gradient of all queries
+# Tiles of queries and keys in the backward kernel, the first that divides. It writes a partial gradient of all queries
 # for each tile of keys: few tiles save memory and traffic, and these are the largest that the default on-chip limit of
 # a v5e holds.
 BACKWARD_QUERIES = (256, 128)
