@@ -18,7 +18,7 @@ from qomni_jax.parallel.mesh import make_mesh
 from tpu_scripts.bounds import bounds, mean_context, model_flops
 from tpu_scripts.cost import Walker
 from tpu_scripts.hlo import Module
-from tpu_scripts.kernels import splash_attention_cost
+from tpu_scripts.kernels import kernel_cost
 from tpu_scripts.steps import Request, bytes_a_chip, planned_config, program
 
 
@@ -60,7 +60,7 @@ def compile_step(request: Request, hlo_file: str | None = None) -> dict[str, Any
     if hlo_file:
         Path(hlo_file).write_text(text)
     chip = piece.chip
-    cost = Walker(Module(text), splash_attention_cost, chip.peak_flops / chip.hbm_bandwidth).total()
+    cost = Walker(Module(text), kernel_cost, chip.peak_flops / chip.hbm_bandwidth).total()
     memory = compiled.memory_analysis()
     peak = int(memory.peak_memory_in_bytes)
     limits = bounds(cost, piece, mesh)

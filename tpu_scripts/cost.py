@@ -58,8 +58,8 @@ class Cost:
         self.notes += [note for note in other.notes if note not in self.notes]
 
 
-# Operations and HBM bytes of a kernel that carries no estimate, from its instruction and its operands' shapes.
-KernelRule = Callable[[Instruction, list[Shape]], tuple[float, float] | None]
+# Operations and HBM bytes of a kernel, from its instruction, its operands' shapes and its own estimate, if it has one.
+KernelRule = Callable[[Instruction, list[Shape], tuple[float, float] | None], tuple[float, float] | None]
 
 
 class Walker:
@@ -141,8 +141,8 @@ class Walker:
         name = kernel_name(i)
         moved = sum(s.hbm_bytes for s in (*operands, *i.shapes))
         estimate = _estimate(i)
-        if estimate is None and self._kernel_rule is not None:
-            estimate = self._kernel_rule(i, operands)
+        if self._kernel_rule is not None:
+            estimate = self._kernel_rule(i, operands, estimate)
         if estimate is None:
             estimate = (0.0, moved)
             cost.notes.append(f"kernel {name} carries no cost estimate: its operations are not counted")

@@ -63,6 +63,9 @@ def make_language_model_step(config: LanguageModelConfig, training: LanguageMode
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch)
+        # Clipping needs all gradients before the first update: each device's part of them is cut out where it arises, and
+        # not inside the update, which would keep the whole ones until then.
+        grads = jax.lax.optimization_barrier(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics["grad_norm"] = optax.global_norm(grads)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
