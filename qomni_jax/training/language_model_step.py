@@ -63,7 +63,7 @@ def make_language_model_step(config: LanguageModelConfig, training: LanguageMode
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch)
-        # Clipping needs all gradients before the first update: each device's part of them is cut out where it arises, and
+        # Clipping needs all gradients before the first update: each device's part of them is cut out early, and
         # not inside the update, which would keep the whole ones until then.
         grads = jax.lax.optimization_barrier(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
