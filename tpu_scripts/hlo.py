@@ -129,7 +129,7 @@ class Module:
         for counter, limit, accepted in ((sides[0], sides[1], ("LT", "LE", "NE")), (sides[1], sides[0], ("GT", "GE"))):
             if counter is None or limit is None or counter.opcode != "get-tuple-element":
                 continue
-            index = int(re.search(r"index=(\d+)", counter.attributes).group(1))  # type: ignore[union-attr]
+            index = _index(counter)
             end = self._constant(limit, condition, loop, within)
             start = self._initial(index, loop, within)
             if end is None or not direction or direction.group(1) not in accepted:
@@ -143,8 +143,7 @@ class Module:
         if value.opcode == "constant":
             return _integer(value)
         if value.opcode == "get-tuple-element":  # a limit that the loop carries unchanged
-            index = int(re.search(r"index=(\d+)", value.attributes).group(1))  # type: ignore[union-attr]
-            return self._initial(index, loop, within)
+            return self._initial(_index(value), loop, within)
         return None
 
     def _initial(self, index: int, loop: Instruction, within: Computation) -> int | None:
@@ -154,6 +153,14 @@ class Module:
         value = within.by_name.get(start.operands[index])
         value = None if value is None else _through_copies(within, value)
         return _integer(value) if value is not None and value.opcode == "constant" else None
+
+
+def _index(element: Instruction) -> int:
+    """Which element of its operand a `get-tuple-element` is."""
+    found = re.search(r"index=(\d+)", element.attributes)
+    if found is None:
+        raise ValueError(f"HLO text: {element.name} takes an element without saying which")
+    return int(found.group(1))
 
 
 def _step(module: Module, body: Computation, index: int) -> int:
@@ -198,7 +205,8 @@ def _logical_lines(text: str) -> list[str]:
     """Lines, those that go on (attributes with line breaks inside) joined to the one they belong to."""
     lines: list[str] = []
     for line in text.splitlines():
-        whole = line.startswith(("ENTRY ", "%", "}", "HloModule")) or _INSTRUCTION.match(line) or not line.strip()
+        closed = not line.strip() or line.rstrip() == "}"
+        whole = closed or line.startswith(("ENTRY ", "%", "HloModule")) or _INSTRUCTION.match(line)
         if whole or not lines:
             lines.append(line)
         else:

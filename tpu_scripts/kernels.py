@@ -1,4 +1,4 @@
-"""Costs of kernels that carry no estimate of their own: the attention kernel that ships with jax."""
+"""Costs of kernels whose own estimate is missing or short: attention and grouped products that ship with jax."""
 
 import math
 import re
@@ -6,17 +6,37 @@ import re
 from tpu_scripts.cost import kernel_name
 from tpu_scripts.hlo import Instruction, Shape
 
+Estimate = tuple[float, float] | None  # operations and HBM bytes
 
-def splash_attention_cost(i: Instruction, operands: list[Shape]) -> tuple[float, float] | None:
-    """Operations and HBM bytes of causal splash attention, forward or fused backward; None for other kernels.
+
+def kernel_cost(i: Instruction, operands: list[Shape], estimate: Estimate) -> Estimate:
+    """What a kernel costs, given what it says of itself; None where nothing is known."""
+    name = kernel_name(i)
+    if name.startswith("splash_"):
+        return splash_attention_cost(i, operands)
+    if name in ("gmm", "tgmm") and estimate is not None:
+        return estimate[0] * computed_rows(operands), estimate[1]
+    return estimate
+
+
+def computed_rows(operands: list[Shape]) -> float:
+    """Rows that a grouped product computes, over its rows: a tile that several groups share is computed for each.
+
+    The kernel's first arrays of integers are the borders of its E groups and the group of each of its V steps, where
+    every group but the first begins inside a tile: V = tiles + E - 1.
+    """
+    borders, steps = (s.elements for s in [s for s in operands if s.dtype == "s32" and s.dims][:2])
+    return steps / (steps - (borders - 1) + 1)
+
+
+def splash_attention_cost(i: Instruction, operands: list[Shape]) -> Estimate:
+    """Operations and HBM bytes of causal splash attention, forward or fused backward; None for arrays that it lacks.
 
     Half of the scores, and the half of the diagonal blocks that is computed in vain. The forward kernel makes two
     products of scores' size, the backward kernel five. Keys and values are read again for every block of queries (in
     the backward kernel queries and output gradients for every block of keys).
     """
     name = kernel_name(i)
-    if not name.startswith("splash_"):
-        return None
     backward = "dkv" in name or "dq" in name
     arrays = [s for s in operands if s.dtype in ("bf16", "f32") and len(s.dims) >= 2]
     if len(arrays) < 3:

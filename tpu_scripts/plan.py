@@ -19,6 +19,7 @@ import tempfile
 from typing import Any, NoReturn
 
 GB = 1e9
+PLACES = 16  # lines of the table of places; the JSON has all
 # The child loads the compiler beside other processes that may have done so, and asks no metadata server.
 _CHILD_ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -83,11 +84,23 @@ def table(figures: dict[str, Any]) -> str:
         f"a step takes at least {figures['step_seconds_bound']:.4f} s (bound by {figures['bound_by']}), if all "
         "resources work at their published rates and at the same time:",
         f"  MFU at most {figures['mfu_bound']:.1%}, {figures['tokens_per_second_bound']:,.0f} tokens a second",
+        f"and {figures['step_seconds_serial']:.4f} s with one operation after another, exchanges included:",
+        f"  MFU {figures['mfu_serial']:.1%}",
+        "",
+        "where operations spend that time                        seconds   compute       HBM",
+    ]
+    places = sorted(figures["places"].items(), key=lambda item: -item[1]["seconds"])
+    lines += [
+        f"  {name[:50]:50}{p['seconds']:13.4f}{p['compute']:10.4f}{p['memory']:10.4f}" for name, p in places[:PLACES]
     ]
     if figures["kernels"]:
         lines += ["", "kernels                                calls   operations"]
         lines += [f"  {n[:34]:34}{k['calls']:10,.0f}   {k['flops']:.3e}" for n, k in sorted(figures["kernels"].items())]
-    lines += ["", f"compiled in {figures['compile_seconds']:.0f} s with {figures['compiler_memory_bytes'] / GB:.1f} GB"]
+    lines += [
+        "",
+        f"compiled in {figures['compile_seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of one core's time) with "
+        f"{figures['compiler_memory_bytes'] / GB:.1f} GB",
+    ]
     return "\n".join(lines + [f"note: {note}" for note in figures["notes"]])
 
 
@@ -98,8 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tpu_scripts.steps import Request
 
     for path in filter(None, (out, hlo_file)):
-        if not Path(path).absolute().parent.is_dir():
-            _fail(f"{path}: accepted is a file in a directory that exists")
+        parent = Path(path).absolute().parent
+        if Path(path).is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+            _fail(f"{path}: accepted is a file in a directory that exists and can be written to")
     try:
         figures = plan(Request(**args), hlo_file)
     except ValueError as error:
@@ -135,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mesh", help="sizes of mesh axes, such as fsdp=16,expert=4; by default a rule chooses")
     parser.add_argument("--chunk", type=int, help="prompt tokens a prefill call reads")
     parser.add_argument("--remat", help="tensors kept for the backward pass, with commas between, or none")
+    parser.add_argument("--passes", type=int, default=1, help="parts in which a device's tokens go through the experts")
     parser.add_argument("--json", help="write the figures here")
     parser.add_argument("--hlo", help="write the compiled program's text here")
     return parser

@@ -48,13 +48,22 @@ common=("--name=$NAME" "--zone=$ZONE")
 ((DRY_RUN)) && common+=(--dry-run)
 
 quoted=$(printf '%q ' "$EXPERIMENT" ${arguments[@]+"${arguments[@]}"})
-# A run that the same host still holds (after a lost connection) is ended first: two must not write one workdir.
-command="set -o pipefail; cd $REPOSITORY_DIR; if [ -f ~/$NAME.pid ]; then kill \"\$(cat ~/$NAME.pid)\" 2>/dev/null || true; fi; \
+# A run that the same host still holds (after a lost connection) is ended first, and waited for: two must not write one
+# workdir, nor hold the chips.
+command="set -o pipefail; cd $REPOSITORY_DIR; if [ -f ~/$NAME.pid ]; then old=\$(cat ~/$NAME.pid); kill \$old 2>/dev/null && timeout 60 tail --pid=\$old -f /dev/null; fi; \
 echo \$\$ > ~/$NAME.pid; exec .venv/bin/python -m qomni_jax.parallel.distributed ${quoted}>> ~/$NAME.log 2>&1"
 
 for ((attempt = 0; ; attempt++)); do
   status=0
   on_hosts all "$command" || status=$?
+  if ((DRY_RUN)); then
+    printf '# and where that ends because the slice was preempted:\n'
+    state_of_request
+    [[ -n "$TOPOLOGY" ]] || exit 0
+    "$HERE/delete.sh" "${common[@]}"
+    "$HERE/create.sh" "${common[@]}" "${create_flags[@]}"
+    exit 0
+  fi
   ((status == 0)) && exit 0
   state=$(state_of_request)
   # An active slice means that the experiment itself failed: trying again would fail again.

@@ -36,6 +36,8 @@ LANES = 128  # head sizes that kernels are written for are multiples of this
 class Request:
     """What to plan; `mesh`, `batch`, `chunk` and `remat` are None where the defaults of this module stand.
 
+    `passes`: in how many parts a device's tokens go through the experts in training.
+
     Raises ValueError, in one line with the flag and what is accepted, for anything that does not fit together.
     """
 
@@ -48,12 +50,13 @@ class Request:
     mesh: str | None = None
     chunk: int | None = None
     remat: str | None = None
+    passes: int = 1
 
     def __post_init__(self) -> None:
         for field, accepted in (("size", tuple(LANGUAGE_MODELS)), ("step", STEPS), ("stage", tuple(STAGES))):
             if getattr(self, field) not in accepted:
                 raise ValueError(f"--{field}={getattr(self, field)}: accepted is one of {', '.join(accepted)}")
-        for field in ("context", "batch", "chunk"):
+        for field in ("context", "batch", "chunk", "passes"):
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"--{field}={value}: accepted is a whole number from 1")
@@ -100,6 +103,11 @@ class Request:
     def rows(self) -> int:
         """Rows in a step over the whole slice: one for each device that has rows of its own, unless asked otherwise."""
         return self.row_shards if self.batch is None else self.batch
+
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens that a device takes through the experts at a time; 0 for all of them."""
+        return self.rows // self.row_shards * self.tokens // self.passes if self.passes > 1 else 0
 
     @property
     def prompt_chunk(self) -> int:
@@ -158,7 +166,10 @@ def planned_config(request: Request) -> LanguageModelConfig:
             gdn=dataclasses.replace(d.gdn, backend="auto" if request.step == "decode" else gdn),
             attention=dataclasses.replace(d.attention, backend=attending),
             feed_forward=dataclasses.replace(
-                d.feed_forward, backend=experts, dispatch="ring" if request.step == "decode" else "local"
+                d.feed_forward,
+                backend=experts,
+                dispatch="ring" if request.step == "decode" else "local",
+                pass_tokens=request.pass_tokens,
             ),
         ),
     )
@@ -181,7 +192,7 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
     cache = _cache(request, config, mesh)
     rows = NamedSharding(mesh, partition_spec(mesh, ("batch",), (request.rows,)))
 
-    def per_row(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    def per_row(shape: tuple[int, ...], dtype: Any) -> Any:  # stands in the place of an array
         return jax.ShapeDtypeStruct((request.rows, *shape), dtype, sharding=rows)
 
     parts = {"params": params, "cache": cache}
@@ -189,8 +200,8 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
         return Program(lambda *args: decode_step.lower(config, *args), (params, cache, per_row((), jnp.int32)), parts)
     state = Prefilled(
         cache,
-        per_row((config.vocab_size,), jnp.float32),  # type: ignore[arg-type]
-        per_row((config.decoder.model_dim,), config.dtype),  # type: ignore[arg-type]
+        per_row((config.vocab_size,), jnp.float32),
+        per_row((config.decoder.model_dim,), config.dtype),
     )
     chunk = per_row((request.prompt_chunk,), jnp.int32)
     args = (params, state, chunk, per_row((), jnp.int32))
@@ -207,7 +218,7 @@ def _train(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Program
         lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), batch, batch_shardings(mesh, batch)
     )
     parts = {"params": state.params, "optimizer": state.opt_state, "batch": batch}
-    return Program(make_language_model_step(config, training).lower, (state, batch), parts)  # type: ignore[attr-defined]
+    return Program(make_language_model_step(config, training).lower, (state, batch), parts)
 
 
 def _inference_params(config: LanguageModelConfig, mesh: Mesh) -> Any:

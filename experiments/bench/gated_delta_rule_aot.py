@@ -7,11 +7,15 @@ written over its inputs, stays under 12 GiB. Bundles are a compiler's schedule (
 Cost: about four minutes on two cores; needs the `aot` extra. Command:
 
     python -m experiments.bench.gated_delta_rule_aot --json=F
+
+With `--grid`, instead: forward and backward compiled for every chip, head count and length of `GRID`, and the peak
+memory of each; about ten minutes.
 """
 
 import argparse
 from collections.abc import Callable
 import functools
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -31,6 +35,7 @@ KERNELS = {
     "fused": ["gated_delta_rule_fused"],
 }
 CHUNK, DIM = 64, 128
+GRID = (("v5e", "v5p", "v6e"), (16, 32, 64), (1 << 12, 1 << 14, 1 << 16, 1 << 18))  # chips, value heads, tokens
 HERE = "experiments.bench.gated_delta_rule_aot"
 
 
@@ -80,7 +85,7 @@ def compile_on(generation: str, direction: str, key_heads: int, heads: int, step
     return {"peak_bytes": memory.peak_memory_in_bytes, "temp_bytes": memory.temp_size_in_bytes}
 
 
-def row(case: str, ours: float, unit: str, target: float | None, **fields: Any) -> dict[str, Any]:
+def row(case: str, ours: float | None, unit: str, target: float | None, **fields: Any) -> dict[str, Any]:
     return {"case": case, "ours": ours, "peer": None, "ratio": None, "unit": unit, "higher_is_better": False} | {
         "target": target,
         **fields,
@@ -162,6 +167,22 @@ def error_rows(steps: int = 512, heads: int = 16) -> list[dict[str, Any]]:
     return rows
 
 
+def grid_rows(generations: tuple[str, ...], heads: tuple[int, ...], lengths: tuple[int, ...]) -> list[dict[str, Any]]:
+    """One row a case, printed as it comes: the peak memory, or why the compiler refuses."""
+    rows = []
+    for generation, count, steps in itertools.product(generations, heads, lengths):
+        arguments = {"generation": generation, "direction": "bwd", "key_heads": 16, "heads": count, "steps": steps}
+        case, peak, refused = f"compile fwdbwd HK=16 HV={count} T={steps} bf16 {generation}", None, None
+        try:
+            memory, _ = compile_in_child(f"{HERE}:compile_on", arguments | {"donate": True}, [])
+            peak = memory["peak_bytes"] / 2**30
+        except RuntimeError as error:
+            refused = next((line for line in str(error).splitlines() if "exceed" in line), str(error))[-300:]
+        rows.append(row(case, peak, "GiB", None, refused=refused))
+        print(f"{case:60} {f'{peak:.2f} GiB' if peak is not None else f'refused: {refused}'}", flush=True)
+    return rows
+
+
 def run(generations: tuple[str, ...] = ("v5e", "v5p")) -> list[dict[str, Any]]:
     rows = error_rows()
     for generation in generations:
@@ -174,10 +195,12 @@ def run(generations: tuple[str, ...] = ("v5e", "v5p")) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=pathlib.Path, required=True)
-    path = parser.parse_args().json
+    parser.add_argument("--grid", action="store_true", help="compile every case of GRID instead")
+    args = parser.parse_args()
+    path = args.json
     jax.config.update("jax_platforms", "cpu")  # the errors are those of interpret mode, also beside a TPU
-    rows = run()
-    for r in rows:
+    rows = grid_rows(*GRID) if args.grid else run()
+    for r in [] if args.grid else rows:
         more = {key: round(r[key], 3) for key in ("matrix_share", "spill_share", "vmem_bytes") if key in r}
         print(f"{r['case']:60} {r['ours']:.4g} {r['unit']} (at most {r['target']}) {more or ''}", flush=True)
     path.write_text(json.dumps({"bench": "gated_delta_rule", "rows": rows}, indent=1))

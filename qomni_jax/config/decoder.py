@@ -102,6 +102,8 @@ class FeedForwardConfig:
         `parallel.experts`.
       ragged_headroom: of `ragged`: a device's buffer for tokens that arrive, over what arrives with a balanced load;
         more comes in further rounds.
+      pass_tokens: tokens that a device takes through the experts at a time, where it has more; 0: all at once. Bounds
+        the memory of a token's copies, one an expert that it visits.
     """
 
     hidden_dim: int = 160
@@ -113,10 +115,12 @@ class FeedForwardConfig:
     block_size: int = 64
     dispatch: str = "local"
     ragged_headroom: float = 2.0
+    pass_tokens: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
         require_positive(self, "block_size", "ragged_headroom")
+        require(self.pass_tokens >= 0, self, "pass_tokens", "0 (all at once) or more")
         require(self.num_experts >= 0, self, "num_experts", "0 (dense) or more")
         least = 0 if self.num_experts else 1
         require(self.hidden_dim >= least, self, "hidden_dim", f"{least} or more")

@@ -66,7 +66,7 @@ class Attention(nn.Module):
         if cache is not None:
             cache = AttentionCache(_write(cache.keys, k, start), _write(cache.values, v, start))
             k, v = (jnp.swapaxes(a, 1, 2) for a in cache)
-        o = checkpoint_name(self._attend(q, k, v, start, first, segment_ids), "attention_out")
+        o = self._attend(q, k, v, start, first, segment_ids)
         o = o.reshape(batch, steps, c.num_heads * c.head_dim)
         if c.gated:
             gate = projection(c.num_heads * c.head_dim, "gate_proj", ("embed", "heads"))(x)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from qomni_jax.config.decoder import FeedForwardConfig
 from qomni_jax.layers.linear import projection, with_axes
 from qomni_jax.ops.moe import Routing, expert_mlp, route
+from qomni_jax.ops.moe.passes import in_passes
 from qomni_jax.parallel.experts import dispatch_experts
 
 
@@ -48,9 +49,10 @@ class MixtureOfExperts(nn.Module):
             "experts_down_proj", with_axes(init, (axes[0], axes[2], axes[1])), (c.num_experts, c.expert_dim, dim)
         )
 
-        def apply_experts(*args: Array) -> Array:
+        def all_at_once(*args: Array) -> Array:
             return expert_mlp(*args, backend=c.backend, block_size=c.block_size)
 
+        apply_experts = in_passes(all_at_once, c.pass_tokens)
         args = (tokens, routing.experts, routing.weights, gate_up.astype(x.dtype), down.astype(x.dtype))
         y = dispatch_experts(c.dispatch, apply_experts, *args, headroom=c.ragged_headroom)
         if c.hidden_dim:

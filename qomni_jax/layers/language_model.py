@@ -11,6 +11,7 @@ from qomni_jax.config.decoder import LanguageModelConfig
 from qomni_jax.layers.decoder import Cache, Decoder, RouterStats, empty_cache, unstack
 from qomni_jax.layers.linear import embedding_table, projection, with_axes
 from qomni_jax.layers.mtp import MultiTokenPrediction, empty_mtp_cache
+from qomni_jax.parallel.embedding import lookup
 from qomni_jax.parallel.rules import constrain
 
 
@@ -69,7 +70,7 @@ class LanguageModel(nn.Module):
 
     def embed(self, tokens: Array) -> Array:
         """`[...] -> [..., D]` in the activations' type."""
-        return self.embed_tokens[tokens].astype(self.config.dtype)
+        return lookup(self.embed_tokens, tokens).astype(self.config.dtype)
 
     def hidden_states(
         self,

@@ -68,6 +68,12 @@ def partition_spec(mesh: Any, names: tuple[str | None, ...], shape: tuple[int, .
     return PartitionSpec(*entries)
 
 
+def axes_of(spec: PartitionSpec, index: int) -> tuple[str, ...]:
+    """The mesh axes over which axis `index` of an array with this placement is spread."""
+    entry = spec[index] if index < len(spec) else None
+    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+
+
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     """`x` with its axes spread by the table over the mesh of `jax.set_mesh`; `x` itself where there is none."""
     mesh = jax.sharding.get_abstract_mesh()

@@ -50,9 +50,7 @@ def batch_shardings(mesh: Mesh, batch: Any) -> Any:
     return jax.tree.map(lambda a: NamedSharding(mesh, partition_spec(mesh, ("batch", "sequence"), a.shape)), batch)
 
 
-def make_language_model_step(
-    config: LanguageModelConfig, training: LanguageModelTrainingConfig
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+def make_language_model_step(config: LanguageModelConfig, training: LanguageModelTrainingConfig) -> jax.stages.Wrapped:
     """The jitted step `(state, batch) -> (state, metrics)`; the state is donated.
 
     A batch holds `tokens [B, T]` and may hold `counts [B, T]` (0: not a target), `segment_ids [B, T]` of packed rows
@@ -65,6 +63,9 @@ def make_language_model_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch)
+        # Clipping needs all gradients before the first update: each device's part of them is cut out early, and
+        # not inside the update, which would keep the whole ones until then.
+        grads = jax.lax.optimization_barrier(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics["grad_norm"] = optax.global_norm(grads)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics

@@ -9,7 +9,7 @@ from jax import Array
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from qomni_jax.parallel.rules import partition_spec
+from qomni_jax.parallel.rules import axes_of, partition_spec
 
 IGNORED = -1  # a target that does not count
 
@@ -55,8 +55,8 @@ def chunked_cross_entropy(
     rows = partition_spec(mesh, ("batch", "sequence", None), hidden.shape)
     names = ("embed", "vocab") if vocab_axis == 1 else ("vocab", "embed")
     head_spec = partition_spec(mesh, names, head.shape)
-    vocab = _axes_of(head_spec, vocab_axis)
-    embed = _axes_of(head_spec, 1 - vocab_axis)
+    vocab = axes_of(head_spec, vocab_axis)
+    embed = axes_of(head_spec, 1 - vocab_axis)
     # Devices that see the same rows and the same vocabulary do the same work: each answers for its share.
     same = math.prod(mesh.shape[axis] for axis in mesh.axis_names if axis not in _flat(rows))
     copies = same // math.prod(mesh.shape[axis] for axis in vocab)
@@ -78,13 +78,8 @@ def chunked_cross_entropy(
     return jnp.sum(parts), count
 
 
-def _axes_of(spec: PartitionSpec, index: int) -> tuple[str, ...]:
-    entry = spec[index] if index < len(spec) else None
-    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
-
-
 def _flat(spec: PartitionSpec) -> set[str]:
-    return {axis for index in range(len(spec)) for axis in _axes_of(spec, index)}
+    return {axis for index in range(len(spec)) for axis in axes_of(spec, index)}
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-import shutil
 import subprocess
 
 import pytest
+
+from tpu_scripts.chips import SHAPES, Slice
 
 SCRIPTS = Path(__file__).parents[2] / "tpu_scripts"
 SLICE = ("--name=aria", "--zone=us-west4-a")
@@ -23,20 +24,41 @@ def launch(script: str, *flags: str, path: Path | None = None) -> subprocess.Com
 def test_create_asks_for_the_slice_and_installs_on_all_hosts():
     done = launch("create", *SLICE, *CREATE, "--spot", "--project=p", "--dry-run")
     assert done.returncode == 0, done.stderr
-    request, install = done.stdout.splitlines()
+    request, wait, install = done.stdout.splitlines()
     assert request.split() == [
         *("gcloud", "compute", "tpus", "queued-resources", "create", "aria", "--node-id=aria"),
         *("--accelerator-type=v5litepod-16", "--runtime-version=v2-alpha-tpuv5-lite", "--spot"),
         *("--zone=us-west4-a", "--project=p"),
     ]
+    assert wait.startswith("gcloud compute tpus queued-resources describe aria ")
     assert "--worker=all" in install
     assert "make\\ venv\\ EXTRAS=demo\\,tpu" in install
 
 
-def test_v5p_slices_are_named_by_cores():
-    done = launch("create", *SLICE, "--topology=v5p:4x4x8", "--no-install", "--dry-run")
-    assert "--accelerator-type=v5p-256 --runtime-version=v2-alpha-tpuv5 " in done.stdout
-    assert "--spot" not in done.stdout
+@pytest.mark.parametrize("family", ["v5e", "v5p"])
+def test_every_slice_that_a_plan_accepts_can_be_asked_for(family):
+    """v5e slices are named by chips, v5p slices by cores, two a chip."""
+    runtime = {"v5e": "v2-alpha-tpuv5-lite", "v5p": "v2-alpha-tpuv5"}[family]
+    for shape in SHAPES[family]:
+        chips = Slice.parse(f"{family}:{shape}").chips
+        accelerator = f"v5litepod-{chips}" if family == "v5e" else f"v5p-{2 * chips}"
+        done = launch("create", *SLICE, f"--topology={family}:{shape}", "--no-install", "--dry-run")
+        assert f"--accelerator-type={accelerator} --runtime-version={runtime} " in done.stdout
+        assert "--spot" not in done.stdout
+
+
+@pytest.mark.parametrize(("topology", "accelerator"), [("v5e:16x16", "v5litepod-256"), ("v5p:4x4x4", "v5p-128")])
+def test_a_dry_run_prints_every_command_up_to_a_preempted_slice_that_is_asked_for_again(topology, accelerator):
+    source = ("--repository=https://example.com/q.git", "--revision=abc")
+    done = launch("run", *SLICE, "--experiment=a.b", f"--topology={topology}", *source, "--spot", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    verbs = [line.split(" aria")[0].rpartition("gcloud compute tpus ")[2] for line in done.stdout.splitlines()]
+    assert verbs[0] == "tpu-vm ssh"
+    assert verbs[1].startswith("# ")
+    queue = [f"queued-resources {verb}" for verb in ("describe", "delete", "create", "describe")]
+    assert verbs[2:] == [*queue, "tpu-vm ssh"]
+    assert f"--accelerator-type={accelerator} " in done.stdout
+    assert "qomni_jax.parallel.distributed\\ a.b" in done.stdout
 
 
 def test_run_starts_the_module_on_all_hosts_with_its_flags_as_they_are():
@@ -44,7 +66,8 @@ def test_run_starts_the_module_on_all_hosts_with_its_flags_as_they_are():
     done = launch("run", *SLICE, "--experiment=experiments.aria_ablation", "--dry-run", "--", *flags)
     assert done.returncode == 0, done.stderr
     # Taken in by a shell twice, as on this machine and on the host, the flags come out unchanged.
-    arguments = subprocess.run(["bash", "-c", f"printf '%s\\n' {done.stdout}"], capture_output=True, text=True).stdout
+    printed = done.stdout.splitlines()[0]
+    arguments = subprocess.run(["bash", "-c", f"printf '%s\\n' {printed}"], capture_output=True, text=True).stdout
     command = next(line for line in arguments.splitlines() if line.startswith("--command="))
     inner = command.partition("-m qomni_jax.parallel.distributed ")[2].partition(">>")[0]
     said = subprocess.run(["bash", "-c", f"printf '%s\\n' {inner}"], capture_output=True, text=True).stdout
@@ -71,6 +94,8 @@ def test_logs_and_delete():
         ("create", SLICE, "--topology is missing"),
         ("create", (*SLICE, "--topology=v5p:4x4"), "--topology=v5p:4x4"),
         ("create", (*SLICE, "--topology=v6e:4x4"), "--topology=v6e:4x4"),
+        ("create", (*SLICE, "--topology=v5e:3x5"), "accepted shapes of v5e are 1x1, 2x2,"),
+        ("run", (*SLICE, "--experiment=a", "--topology=v5p:4x4x5"), "--topology=v5p:4x4x5"),
         ("create", (*SLICE, *CREATE, "--wait-minutes=soon"), "--wait-minutes=soon"),
         ("create", (*SLICE, "--name="), "--name=: accepted is --name=VALUE"),
         ("run", SLICE, "--experiment="),
@@ -136,12 +161,3 @@ def test_an_experiment_that_fails_on_a_slice_that_is_there_is_not_tried_again(tm
     assert done.returncode == 255
     assert "logs.sh shows why" in done.stderr
     assert "create" not in (tmp_path / "log").read_text()
-
-
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_shellcheck_finds_nothing():
-    scripts = sorted(str(p) for p in SCRIPTS.glob("*.sh"))
-    done = subprocess.run(
-        ["shellcheck", "-x", *scripts], capture_output=True, text=True, check=False, cwd=SCRIPTS.parent
-    )
-    assert done.returncode == 0, done.stdout

@@ -2,6 +2,7 @@
 
 import jax
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from qomni_jax.ops.attention.pallas_tpu import attention_pallas_tpu
@@ -37,7 +38,8 @@ def grouped_query_attention(
         backward), `pallas_tpu` (the splash attention kernel that ships with jax; with `start`, `xla` runs); `auto` is
         `pallas_tpu` on a TPU, else `reference` for few scores and `xla` for many.
 
-    Returns `[B, T, H, D]` in q's type.
+    Returns `[B, T, H, D]` in q's type. What rematerialisation has to keep for the backward pass to do without a second
+    forward pass carries the name `attention_out`: the result, or the kernel's residuals, once.
 
     Raises:
       ValueError: heads that do not divide, an unknown backend, S that is not T without `start`, or both `start` and
@@ -63,9 +65,9 @@ def grouped_query_attention(
     if backend == "pallas_tpu" and start is None:
         o = attention_pallas_tpu(q, k, v, low)
     elif backend == "reference":
-        o = attention_reference(q, k, v, offset, low)
+        o = checkpoint_name(attention_reference(q, k, v, offset, low), "attention_out")
     else:
-        o = attention_blocked(q, k, v, offset, low)
+        o = checkpoint_name(attention_blocked(q, k, v, offset, low), "attention_out")
     return o if first is None else jnp.where((slot < first[:, None])[..., None, None], 0, o)
 
 

@@ -7,6 +7,13 @@ import jax.numpy as jnp
 
 LANES = 128
 BLOCK = 512
+# Tiles of queries and keys in the backward kernel, the first that divides: the largest that the default limit of
+# on-chip memory holds with 256 channels on every generation.
+BACKWARD_QUERIES = (256, 128)
+BACKWARD_KEYS = 1024
+# The backward kernel writes a partial gradient of all queries for each tile of keys. From this many tiles on, key heads
+# take turns, and so does that memory.
+MANY_TILES = 8
 
 
 def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret: bool = False) -> Array:
@@ -19,12 +26,14 @@ def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret:
     kv_heads = k.shape[2]
     block = min(BLOCK, -(-steps // LANES) * LANES)
     padded = -(-steps // block) * block
+    queries = next(n for n in BACKWARD_QUERIES if padded % n == 0)
+    keys = BACKWARD_KEYS if padded % BACKWARD_KEYS == 0 else block
     sizes = splash.BlockSizes(
         block_q=block,
         block_kv=block,
         block_kv_compute=block,
-        block_q_dkv=block,
-        block_kv_dkv=block,
+        block_q_dkv=queries,
+        block_kv_dkv=keys,
         block_kv_dkv_compute=block,
         use_fused_bwd_kernel=True,
     )
@@ -40,6 +49,11 @@ def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret:
     q = prepare(q * jnp.asarray(dim**-0.5, q.dtype))
     q = q.reshape(q.shape[0], kv_heads, heads // kv_heads, padded, -1)
     segments = jnp.pad(low, ((0, 0), (0, padded - steps)), constant_values=-1)
-    over_heads = jax.vmap(kernel, in_axes=(0, 0, 0, None))
+
+    def over_heads(q: Array, k: Array, v: Array, segments: splash.SegmentIds) -> Array:
+        if padded // keys < MANY_TILES:
+            return jax.vmap(kernel, in_axes=(0, 0, 0, None))(q, k, v, segments)
+        return jax.lax.map(lambda one: kernel(*one, segments), (q, k, v))
+
     o = jax.vmap(over_heads)(q, prepare(k), prepare(v), splash.SegmentIds(segments, segments))
     return jnp.swapaxes(o.reshape(o.shape[0], heads, padded, -1), 1, 2)[:, :steps, :, :dim]

@@ -1,0 +1,32 @@
+"""The attention kernel of TPUs, in interpret mode: its tiles are chosen here, its mathematics comes with jax."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qomni_jax.ops.attention.pallas_tpu import attention_pallas_tpu
+from qomni_jax.ops.attention.reference import attention_reference
+
+
+@pytest.mark.parametrize("steps", [130, 384, 1100])
+def test_gradients_with_segments_in_every_choice_of_tiles(steps):
+    """Padded to 256, 384 and 1,536 tokens: backward tiles of 256, 384 and 512 keys."""
+    rng = np.random.default_rng(steps)
+    q, k, v, weight = (
+        jnp.asarray(rng.normal(size=(1, steps, heads, 64)), jnp.float32) for heads in (2, 1, 1, 2)
+    )  # fmt: skip
+    border = steps // 3
+    low = jnp.where(jnp.arange(steps) < border, 0, border)[None].astype(jnp.int32)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradients(form, *arrays):
+        return jax.grad(lambda *a: jnp.sum(weight * form(*a)), argnums=(0, 1, 2))(*arrays)
+
+    ours = gradients(lambda *a: attention_pallas_tpu(*a, low, interpret=True), q, k, v)
+    start = jnp.zeros(1, jnp.int32)
+    for mine, theirs in zip(ours, gradients(lambda *a: attention_reference(*a, start, low), q, k, v), strict=True):
+        scale = float(jnp.max(jnp.abs(theirs)))
+        np.testing.assert_allclose(mine / scale, theirs / scale, atol=5e-6)  # float32, sums in another order

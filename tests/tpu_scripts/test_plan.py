@@ -1,0 +1,90 @@
+"""The plan command: what it refuses, how it lays out a mesh, and a plan small enough to be compiled here."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from tpu_scripts.chips import Slice
+from tpu_scripts.plan import main
+from tpu_scripts.steps import Request
+
+TINY = ("--size=tiny", "--topology=v5e:2x2")
+
+
+@pytest.mark.parametrize(
+    ("flags", "named", "accepted"),
+    [
+        (("--size=huge", "--topology=v5e:2x2"), "--size=huge", "tiny, small, flash, plus"),
+        (("--size=tiny", "--topology=v9:2x2"), "--topology=v9:2x2", "v5e, v5p, v6e"),
+        (("--size=tiny", "--topology=v5e"), "--topology=v5e", "shapes of v5e are 1x1, 2x2"),
+        (("--size=tiny", "--topology=v5e:3x5"), "--topology=v5e:3x5", "shapes of v5e are 1x1, 2x2"),
+        (("--size=tiny", "--topology=v5p:4x4"), "--topology=v5p:4x4", "4x4x4"),
+        ((*TINY, "--stage=S9"), "--stage=S9", "S1, S2, S3"),
+        ((*TINY, "--step=sleep"), "--step=sleep", "train, prefill, decode"),
+        ((*TINY, "--mesh=fsdp=3"), "--mesh=fsdp=3", "product is 4, the chips of v5e:2x2"),
+        ((*TINY, "--mesh=rows=4"), "--mesh=rows=4", "data, fsdp, expert, tensor, context"),
+        ((*TINY, "--mesh=fsdp"), "--mesh=fsdp", "such as fsdp=16,expert=4"),
+        ((*TINY, "--batch=3"), "--batch=3", "multiple of 4"),
+        ((*TINY, "--context=0"), "--context=0", "whole number from 1"),
+        ((*TINY, "--context=many"), "--context: invalid int value: 'many'", "--help"),
+        ((*TINY, "--remat=all"), "--remat=all", "gdn_in, gdn_out"),
+        ((*TINY, "--json=/no/such/place/plan.json"), "/no/such/place/plan.json", "directory that exists"),
+        ((*TINY, "--json=/"), "/: accepted is a file", "directory that exists"),
+        (("--topology=v5e:2x2",), "--size", "--help"),
+        ((*TINY, "--fast"), "--fast", "--help"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_nothing_is_compiled(flags, named, accepted, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(flags)
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert named in said.err
+    assert accepted in said.err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="the aot extra is installed")
+def test_without_the_compiler_the_plan_says_what_to_install(capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main((*TINY, f"--json={tmp_path}/plan.json"))
+    assert ended.value.code == 2
+    assert "pip install -e .[aot]" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_meshes_that_are_chosen_multiply_to_the_slice_and_divide_the_experts():
+    for size, topology, step in [
+        ("flash", "v5p:4x4x4", "train"),
+        ("plus", "v5p:8x8x16", "train"),
+        ("plus", "v5p:4x4x4", "decode"),
+        ("tiny", "v5e:1x1", "decode"),
+    ]:
+        request = Request(size=size, topology=topology, step=step)
+        chips = 1
+        for parts in request.mesh_sizes.values():
+            chips *= parts
+        assert chips == Slice.parse(topology).chips
+        assert 512 % request.mesh_sizes["expert"] == 0
+
+
+@pytest.mark.aot
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the aot extra")
+def test_the_smallest_plan_compiles_and_its_figures_hang_together(tmp_path, capsys):
+    out = tmp_path / "plan.json"
+    flags = ("--size=tiny", "--topology=v5e:2x2", "--context=128", f"--json={out}")
+    assert main(flags) == 0
+    figures = json.loads(out.read_text())
+    assert figures["fits"]
+    assert figures["mesh"] == {"fsdp": 4}
+    assert sum(figures["bytes"].values()) == figures["peak_bytes"] < figures["hbm_bytes"]
+    assert figures["flops"] >= figures["model_flops"] > 0
+    assert figures["collective_bytes"]["fsdp"] > 0
+    assert figures["step_seconds_bound"] == max(figures["seconds"].values())
+    assert 0 < figures["mfu_serial"] <= figures["mfu_bound"] <= 1
+    assert not [note for note in figures["notes"] if "kernel" in note or "loop" in note]
+    assert "fits" in capsys.readouterr().out
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["plan.json"]
