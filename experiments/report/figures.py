@@ -96,7 +96,7 @@ def paint_wer(figure: Figure, report: dict[str, Any]) -> None:
     axes.set_ylabel("word error rate, %")
     axes.set_ylim(bottom=0)
     axes.grid(axis="x", visible=False)
-    axes.legend(fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
 
 
 def paint_curves(figure: Figure, study: Study) -> None:
