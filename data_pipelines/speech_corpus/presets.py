@@ -1,4 +1,4 @@
-"""Ready-made corpora: `demo` (five hours of English), `quick` (a quarter of it) and `multilingual` (ten languages)."""
+"""Ready-made corpora: `demo` (five hours of English), `quick` (a part of it) and `multilingual` (ten languages)."""
 
 from collections.abc import Callable
 import dataclasses
@@ -36,10 +36,10 @@ def demo_corpus() -> CorpusConfig:
 
 
 def quick_corpus() -> CorpusConfig:
-    """The demo corpus with a quarter of the training utterances and the same test sets."""
+    """The demo corpus with a quarter of the training utterances and a third of the tests."""
     demo = demo_corpus()
     splits = tuple(
-        split if split.held_out else dataclasses.replace(split, utterances=split.utterances // 4)
+        dataclasses.replace(split, utterances=split.utterances // (3 if split.held_out else 4))
         for split in demo.splits
     )
     return dataclasses.replace(demo, splits=splits)
