@@ -80,9 +80,12 @@ def _groups(attributes: str) -> tuple[tuple[int, ...], ...]:
 
 
 def _groups_of_axes(attributes: str) -> tuple[tuple[int, ...], ...]:
-    """`mesh['a'=2,'b'=4] {'a','b':(2)2}`: groups along axes, or along the part of an axis that follows 2 others."""
+    """`mesh['a'=2,'b'=4] {'a','b':(2)2}`: groups along axes, or along the part of an axis that follows 2 others.
+
+    `device_ids=([4,2]T(1,0))` between the two says in which order devices stand in the mesh.
+    """
     found = re.search(
-        r"replica_groups=mesh\[([^\]]*?)(?:, ?device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))?\] \{([^}]*)\}", attributes
+        r"replica_groups=mesh\[([^\]]*)\](?:, ?device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}", attributes
     )
     sizes = re.findall(r"'([^']+)'=(\d+)", found.group(1)) if found else []
     if found is None or len(sizes) != found.group(1).count("="):

@@ -3,6 +3,7 @@
 import math
 import re
 
+from qomni_jax.ops.moe.grouped_product import forward_tiles
 from tpu_scripts.cost import kernel_name
 from tpu_scripts.hlo import Instruction, Shape
 
@@ -15,18 +16,24 @@ def kernel_cost(i: Instruction, operands: list[Shape], estimate: Estimate) -> Es
     if name.startswith("splash_"):
         return splash_attention_cost(i, operands)
     if name in ("gmm", "tgmm") and estimate is not None:
-        return estimate[0] * computed_rows(operands), estimate[1]
+        return grouped_product_cost(name, operands, estimate)
     return estimate
 
 
-def computed_rows(operands: list[Shape]) -> float:
-    """Rows that a grouped product computes, over its rows: a tile that several groups share is computed for each.
+def grouped_product_cost(name: str, operands: list[Shape], estimate: tuple[float, float]) -> tuple[float, float]:
+    """A grouped product's estimate, with rows that are computed twice and without weights that are not read twice.
 
     The kernel's first arrays of integers are the borders of its E groups and the group of each of its V steps, where
-    every group but the first begins inside a tile: V = tiles + E - 1.
+    every group but the first begins inside a tile: V = tiles + E - 1. A tile that several groups share is computed for
+    each. The estimate has `gmm` read weights in every step; a block as deep as the product is read once a group.
     """
     borders, steps = (s.elements for s in [s for s in operands if s.dtype == "s32" and s.dims][:2])
-    return steps / (steps - (borders - 1) + 1)
+    groups = borders - 1
+    flops, moved = estimate[0] * steps / (steps - groups + 1), estimate[1]
+    rows, weights = [s for s in operands if s.dtype != "s32"][:2]
+    if name == "gmm" and forward_tiles(*rows.dims, 1)[1] == rows.dims[1]:
+        moved -= weights.bytes * (steps / groups - 1)
+    return flops, moved
 
 
 def splash_attention_cost(i: Instruction, operands: list[Shape]) -> Estimate:
