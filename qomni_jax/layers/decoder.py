@@ -77,12 +77,12 @@ class DecoderLayer(nn.Module):
             mixed, new_cache = attention(
                 normed, context.positions, cache, context.start, context.first, context.segment_ids
             )
-        x = constrain(x + checkpoint_name(mixed, "mixer_out"), "batch", "sequence", "activation")
+        x = constrain(x + checkpoint_name(mixed, "mixer_out"), "batch", "residual", "activation")
         weight = norm_weight(self, "post_norm", c.model_dim, zero_centred=centred)
         normed = checkpoint_name(rms_norm(x, weight, c.norm_eps, zero_centred=centred), "moe_in")
         mask = jnp.ones(x.shape[:2], jnp.float32) if context.mask is None else context.mask
         fed, stats = FeedForward(c.feed_forward, name="feed_forward")(normed, mask)
-        x = constrain(x + checkpoint_name(fed, "moe_out"), "batch", "sequence", "activation")
+        x = constrain(x + checkpoint_name(fed, "moe_out"), "batch", "residual", "activation")
         self.sow("intermediates", "hidden", x)
         return x, (None if cache is None else new_cache, stats)
 
@@ -177,7 +177,7 @@ class Decoder(nn.Module):
     ) -> tuple[Array, Cache | None, RouterStats]:
         c = self.config
         context = make_context(positions, mask, cache, segment_ids)
-        x = constrain(x, "batch", "sequence", "activation")
+        x = constrain(x, "batch", "residual", "activation")
         if c.stacked:
             x, layers, stats = self._loop(x, cache, features, context, every_state)
         else:

@@ -51,7 +51,7 @@ def dispatch_experts(
         _require_ragged_all_to_all(mesh)
     args = (x, experts, weights, gate_up, down)
     if dispatch == "local":
-        rows, whole = ("batch", None), (None, None, None)
+        rows, whole = ("tokens", None), (None, None, None)
         return sharded(product, (rows, rows, rows, whole, whole), rows)(*args)
     parts = 1 if mesh.empty or mesh.manual_axes else mesh.shape.get(AXIS, 1)
     if parts == 1:

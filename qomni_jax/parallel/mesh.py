@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 import numpy as np
 
 AXES = ("data", "fsdp", "expert", "tensor", "context")
@@ -22,7 +23,8 @@ def make_mesh(
     """A mesh with the axes `AXES` over `devices` (default: all), in an order that follows their interconnect.
 
     `data` replicates parameters, `fsdp` spreads them and gathers them for use, `expert` spreads experts, `tensor` heads
-    and hidden units, `context` the time axis. Axis types are Auto: Linen's logical constraints need that.
+    and hidden units, `context` the time axis. Axis types are Auto: Linen's logical constraints need that. On TPUs an
+    axis takes whole dimensions of the torus where sizes allow, else parts of them.
 
     Raises ValueError where the sizes do not multiply to the number of devices.
     """
@@ -33,5 +35,6 @@ def make_mesh(
         raise ValueError(f"mesh {asked}: accepted are sizes whose product is {len(devices)}, the number of devices")
     types = (jax.sharding.AxisType.Auto,) * len(AXES)
     if devices[0].platform == "tpu":
-        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+        order = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+        return jax.sharding.Mesh(order, AXES, axis_types=types)
     return jax.sharding.Mesh(np.asarray(devices, object).reshape(sizes), AXES, axis_types=types)

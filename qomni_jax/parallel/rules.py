@@ -10,6 +10,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 RULES: tuple[tuple[str, tuple[str, ...] | str | None], ...] = (
     ("batch", ("data", "fsdp", "expert")),
     ("sequence", "context"),
+    # Between mixers nothing mixes time: the residual stream, and with it the tokens that go to the experts, are spread
+    # over the devices that share a row as well.
+    ("residual", ("context", "tensor")),
+    ("tokens", ("data", "fsdp", "expert", "context", "tensor")),
     ("activation", None),
     ("vocab", "tensor"),
     ("embed", "fsdp"),

@@ -108,7 +108,8 @@ def _forward(
     start = (jnp.zeros((), jnp.float32), jnp.zeros(head.shape, jnp.float32))
     (total, d_head), d_hidden = jax.lax.scan(one, start, _chunks(chunk, hidden, targets))
     d_hidden = d_hidden.reshape(-1, hidden.shape[-1])[: targets.size].reshape(hidden.shape)
-    return _share(total, vocab), (d_hidden, d_head.astype(head.dtype))
+    # Rounded here: the float32 sums would otherwise be kept until the gradient of the head is reduced, much later.
+    return _share(total, vocab), jax.lax.optimization_barrier((d_hidden, d_head.astype(head.dtype)))
 
 
 def _backward(

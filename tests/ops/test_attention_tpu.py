@@ -7,13 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qomni_jax.ops.attention import pallas_tpu
 from qomni_jax.ops.attention.pallas_tpu import attention_pallas_tpu
 from qomni_jax.ops.attention.reference import attention_reference
 
 
 @pytest.mark.parametrize("steps", [130, 384, 1100])
-def test_gradients_with_segments_in_every_choice_of_tiles(steps):
-    """Padded to 256, 384 and 1,536 tokens: backward tiles of 256, 384 and 512 keys."""
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_gradients_with_segments_in_every_choice_of_tiles(steps, in_turn, monkeypatch):
+    """Padded to 256, 384 and 1,536 tokens: backward tiles of 256, 384 and 512 keys; heads together or one by one."""
+    monkeypatch.setattr(pallas_tpu, "PARTIAL_GRADIENTS", 0 if in_turn else 2**31)
     rng = np.random.default_rng(steps)
     q, k, v, weight = (
         jnp.asarray(rng.normal(size=(1, steps, heads, 64)), jnp.float32) for heads in (2, 1, 1, 2)

@@ -11,9 +11,9 @@ BLOCK = 512
 # on-chip memory holds with 256 channels on every generation.
 BACKWARD_QUERIES = (256, 128)
 BACKWARD_KEYS = 1024
-# The backward kernel writes a partial gradient of all queries for each tile of keys. From this many tiles on, key heads
-# take turns, and so does that memory.
-MANY_TILES = 8
+# The backward kernel writes a partial gradient of its queries for each tile of keys. Heads whose partial gradients take
+# more than this many bytes together take turns.
+PARTIAL_GRADIENTS = 2**31
 
 
 def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret: bool = False) -> Array:
@@ -22,7 +22,7 @@ def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret:
     Time is padded to whole blocks, channels to whole lanes. The residuals that the backward pass reads carry the name
     `attention_out`, so that rematerialisation can keep them.
     """
-    steps, heads, dim = q.shape[1:]
+    batch, steps, heads, dim = q.shape
     kv_heads = k.shape[2]
     block = min(BLOCK, -(-steps // LANES) * LANES)
     padded = -(-steps // block) * block
@@ -37,7 +37,14 @@ def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret:
         block_kv_dkv_compute=block,
         use_fused_bwd_kernel=True,
     )
-    mask = splash.MultiHeadMask([splash.CausalMask((padded, padded)) for _ in range(heads // kv_heads)])
+    group = heads // kv_heads
+    partial = padded // keys * padded * (dim + -dim % LANES) * q.dtype.itemsize
+    all_at_once = batch * heads * partial <= PARTIAL_GRADIENTS
+    taken = max(
+        n for n in range(1, group + 1) if group % n == 0 and (n * batch * partial <= PARTIAL_GRADIENTS or n == 1)
+    )
+    taken = group if all_at_once else taken
+    mask = splash.MultiHeadMask([splash.CausalMask((padded, padded)) for _ in range(taken)])
     kernel = splash.make_splash_mqa_single_device(
         mask, block_sizes=sizes, residual_checkpoint_name="attention_out", interpret=interpret
     )
@@ -46,14 +53,15 @@ def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret:
         x = jnp.pad(x, ((0, 0), (0, padded - steps), (0, 0), (0, -dim % LANES)))
         return jnp.swapaxes(x, 1, 2)
 
-    q = prepare(q * jnp.asarray(dim**-0.5, q.dtype))
-    q = q.reshape(q.shape[0], kv_heads, heads // kv_heads, padded, -1)
     segments = jnp.pad(low, ((0, 0), (0, padded - steps)), constant_values=-1)
+    q, k, v = prepare(q * jnp.asarray(dim**-0.5, q.dtype)), prepare(k), prepare(v)
+    k, v = (jnp.repeat(x, group // taken, axis=1) for x in (k, v))
+    q = q.reshape(batch, -1, taken, padded, q.shape[-1])
 
-    def over_heads(q: Array, k: Array, v: Array, segments: splash.SegmentIds) -> Array:
-        if padded // keys < MANY_TILES:
+    def one_row(q: Array, k: Array, v: Array, segments: splash.SegmentIds) -> Array:
+        if all_at_once:
             return jax.vmap(kernel, in_axes=(0, 0, 0, None))(q, k, v, segments)
-        return jax.lax.map(lambda one: kernel(*one, segments), (q, k, v))
+        return jax.lax.map(lambda heads: kernel(*heads, segments), (q, k, v))
 
-    o = jax.vmap(over_heads)(q, prepare(k), prepare(v), splash.SegmentIds(segments, segments))
-    return jnp.swapaxes(o.reshape(o.shape[0], heads, padded, -1), 1, 2)[:, :steps, :, :dim]
+    o = jax.vmap(one_row)(q, k, v, splash.SegmentIds(segments, segments))
+    return jnp.swapaxes(o.reshape(batch, heads, padded, -1), 1, 2)[:, :steps, :, :dim]
