@@ -11,6 +11,8 @@ import flax.linen as nn
 from jax import Array
 import jax.numpy as jnp
 
+from qomni_jax.parallel.rules import constrain
+
 Axes = tuple[str | None, ...]
 
 
@@ -28,7 +30,9 @@ class Projection(nn.Module):
     def __call__(self, x: Array) -> Array:
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
         kernel = self.param("kernel", with_axes(init, self.axes), (x.shape[-1], self.features))
-        y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+        # Weights travel to the tokens: left to itself, XLA may gather every device's tokens to where the weights lie.
+        kernel = constrain(kernel.astype(x.dtype), *(None if axis == "embed" else axis for axis in self.axes))
+        y = x.reshape(-1, x.shape[-1]) @ kernel
         return y.reshape(*x.shape[:-1], self.features)
 
 
