@@ -253,21 +253,20 @@ def place(op_name: str) -> str:
     phase = "rest"
     for mark, name in (("jvp(", "forward"), ("transpose(jvp(", "backward"), ("/rematted_computation", "again")):
         phase = name if mark in op_name else phase
-    modules = [part for part in op_name.split("/")[:-1] if _MODULE.fullmatch(part) and part not in _LOOPS]
+    modules = [
+        re.sub(r"^layer_\d+$", "layer", part)
+        for part in op_name.split("/")[:-1]
+        if _MODULE.fullmatch(part) and part not in _WRAPPERS
+    ]
     return " ".join([phase, *list(dict.fromkeys(modules))[:3]])
 
 
 _MODULE = re.compile(r"[A-Za-z]\w*")
-_LOOPS = (
-    "while",
-    "body",
-    "cond",
-    "closed_call",
-    "checkpoint",
-    "rematted_computation",
-    "shard_map",
-    "decoder",
-    "periods",
+_WRAPPERS = frozenset(
+    (
+        *("while", "body", "cond", "closed_call", "checkpoint", "rematted_computation", "shard_map"),
+        *("decoder", "periods", "static_sparsity_splash"),
+    )
 )
 
 

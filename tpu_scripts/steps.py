@@ -149,7 +149,11 @@ def _parse_mesh(text: str, piece: Slice) -> dict[str, int]:
 
 
 def planned_config(request: Request) -> LanguageModelConfig:
-    """The model of a size as it runs on TPUs: bfloat16 activations, rematerialised layers, kernels where there are."""
+    """The model of a size as it runs on TPUs: bfloat16 activations, rematerialised layers, kernels where there are.
+
+    A decoding step reads each weight once and writes one slot of a cache: layers have arrays of their own, since a loop
+    over stacked ones would copy them.
+    """
     config = LANGUAGE_MODELS[request.size]()
     d = config.decoder
     training = request.step == "train"
@@ -160,9 +164,11 @@ def planned_config(request: Request) -> LanguageModelConfig:
     return dataclasses.replace(
         config,
         dtype="bfloat16",
+        num_mtp_layers=config.num_mtp_layers if training else 0,
         decoder=dataclasses.replace(
             d,
             remat=request.kept if training else None,
+            stacked=request.step != "decode",
             gdn=dataclasses.replace(d.gdn, backend="auto" if request.step == "decode" else gdn),
             attention=dataclasses.replace(d.attention, backend=attending),
             feed_forward=dataclasses.replace(
@@ -236,7 +242,8 @@ def _cache(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Any:
     cache = jax.eval_shape(lambda: empty_language_model_cache(config, request.rows, request.tokens))
 
     def place(leaf: Any) -> Any:
-        names: tuple[str | None, ...] = ("batch",) if leaf.ndim == 1 else (None, None, "batch", "kv_heads")
+        stack = (None, None) if config.decoder.stacked else ()
+        names: tuple[str | None, ...] = ("batch",) if leaf.ndim == 1 else (*stack, "batch", "kv_heads")
         spec = partition_spec(mesh, names[: leaf.ndim], leaf.shape) if leaf.ndim else PartitionSpec()
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 

@@ -39,8 +39,7 @@ def quick_corpus() -> CorpusConfig:
     """The demo corpus with a quarter of the training utterances and a third of the tests."""
     demo = demo_corpus()
     splits = tuple(
-        dataclasses.replace(split, utterances=split.utterances // (3 if split.held_out else 4))
-        for split in demo.splits
+        dataclasses.replace(split, utterances=split.utterances // (3 if split.held_out else 4)) for split in demo.splits
     )
     return dataclasses.replace(demo, splits=splits)
 
