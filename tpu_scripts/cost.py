@@ -150,11 +150,15 @@ class Walker:
         cost.kernels[name] = {"calls": 1.0, "flops": cost.flops, "hbm_bytes": cost.hbm_bytes}
 
     def _fusion(self, i: Instruction, body: Computation, operands: list[Shape], cost: Cost) -> None:
-        cost.flops = self._fused_flops(body.name)
+        for kernel in self._fused_kernels(body):
+            cost.add(kernel)
+        least = cost.hbm_bytes  # a kernel may read its arrays again and again
+        cost.flops += self._fused_flops(body.name)
+        cost.hbm_bytes = 0.0
         exchanges = self._fused_exchanges(body)
         cost.collectives += exchanges
         if exchanges:
-            cost.hbm_bytes = sum(s.hbm_bytes for s in (*operands, *i.shapes))
+            cost.hbm_bytes = max(least, sum(s.hbm_bytes for s in (*operands, *i.shapes)))
             return
         for number, shape in enumerate(operands):
             if shape.space == 0:
@@ -163,6 +167,18 @@ class Walker:
         for shape, size in zip(i.shapes, written, strict=False):
             if shape.space == 0:
                 cost.hbm_bytes += min(shape.bytes, size)
+        cost.hbm_bytes = max(cost.hbm_bytes, least)
+
+    def _fused_kernels(self, body: Computation) -> list[Cost]:
+        """Kernels inside a fusion, which slices what they read and joins what they write."""
+        found = []
+        for i in body.instructions:
+            if i.opcode == "fusion":
+                found += self._fused_kernels(self._module.computations[i.called("calls") or ""])
+            elif i.opcode == "custom-call":
+                found.append(Cost())
+                self._custom_call(i, self._operands(i, body), found[-1])
+        return found
 
     @functools.cache  # noqa: B019 - lives as long as the walk
     def _fused_flops(self, name: str) -> float:

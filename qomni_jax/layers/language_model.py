@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 from jax import Array
 import jax.numpy as jnp
 
@@ -124,7 +125,7 @@ def default_positions(
     positions = jnp.broadcast_to(time, (batch, steps))
     if segment_ids is not None:
         changed = jnp.diff(segment_ids, axis=1, prepend=segment_ids[:, :1]) != 0
-        return positions - jnp.maximum.accumulate(jnp.where(changed, time, 0), axis=1)
+        return positions - jax.lax.cummax(jnp.where(changed, time, 0), axis=1)
     if cache is not None:
         positions = positions + (cache.lengths - cache.first)[:, None]
     if mask is not None:

@@ -180,6 +180,31 @@ def test_a_kernel_counts_by_its_estimate_even_where_its_text_spans_lines():
     assert cost.kernels == {"my_kernel": {"calls": 1, "flops": 1000, "hbm_bytes": 9000}}
 
 
+FUSED_KERNEL = """HloModule step
+
+%fused (p0: bf16[4,16,128]) -> bf16[16,128] {
+  %p0 = bf16[4,16,128]{2,1,0} parameter(0)
+  %one = bf16[1,16,128]{2,1,0} slice(%p0), slice={[0:1], [0:16], [0:128]}
+  %x = bf16[16,128]{1,0:S(1)} bitcast(%one)
+  ROOT %my_kernel.3 = bf16[16,128]{1,0} custom-call(%x), custom_call_target="tpu_custom_call"ESTIMATE
+}
+
+ENTRY %main (x: bf16[4,16,128]) -> bf16[16,128] {
+  %x = bf16[4,16,128]{2,1,0} parameter(0)
+  ROOT %all = bf16[16,128]{1,0} fusion(%x), kind=kCustom, calls=%fused
+}
+"""
+
+
+def test_a_kernel_inside_a_fusion_counts_with_what_the_fusion_reads_for_it():
+    estimate = ', backend_config={"custom_call_config":{"cost_estimate":{"flops":"1000","bytes_accessed":"BYTES"}}}'
+    text = FUSED_KERNEL.replace("ESTIMATE", estimate)
+    cost = Walker(Module(text.replace("BYTES", "10"))).total()
+    assert (cost.flops, cost.hbm_bytes) == (1000, 2 * 2 * 16 * 128)  # a slice of the four, and the result
+    assert cost.kernels["my_kernel"]["calls"] == 1
+    assert Walker(Module(text.replace("BYTES", "90000"))).total().hbm_bytes == 90000
+
+
 def test_a_kernel_without_an_estimate_is_named():
     cost = Walker(Module(KERNEL.replace("ESTIMATE", ""))).total()
     assert (cost.flops, cost.hbm_bytes) == (0, 2 * 2 * 16 * 128)
