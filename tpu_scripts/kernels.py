@@ -31,7 +31,7 @@ def grouped_product_cost(name: str, operands: list[Shape], estimate: tuple[float
     groups = borders - 1
     flops, moved = estimate[0] * steps / (steps - groups + 1), estimate[1]
     rows, weights = [s for s in operands if s.dtype != "s32"][:2]
-    if name == "gmm" and forward_tiles(*rows.dims, 1)[1] == rows.dims[1]:
+    if name == "gmm" and forward_tiles(rows.dims[0], rows.dims[1], 1)[1] == rows.dims[1]:
         moved -= weights.bytes * (steps / groups - 1)
     return flops, moved
 
