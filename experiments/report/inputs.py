@@ -9,7 +9,7 @@ from experiments.report.records import Record, ReportError, read_json
 SETS = ("short", "long", "fast", "slow", "voice")
 DECODINGS = ("greedy", "sampled")
 STAGES = ("clean", "resynthesis", "griffin_lim")
-_ARM_ORDER = ("aria", "dual_track", "fixed_rate")
+_ARM_ORDER = ("aria", "dual_track", "dual_paced", "fixed_rate")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from qomni_jax.ops.moe.grouping import combine, group_by_expert, spread
+from qomni_jax.ops.moe.passes import ExpertProduct
 from qomni_jax.parallel.kernels import sharded
-from qomni_jax.parallel.ragged import AXIS, ExpertProduct, visit_experts
+from qomni_jax.parallel.ragged import AXIS, visit_experts
 from qomni_jax.parallel.rules import mesh_axes, partition_spec
 
 DISPATCHES = ("local", "ring", "ragged")

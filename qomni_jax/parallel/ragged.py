@@ -15,8 +15,9 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
+from qomni_jax.ops.moe.passes import ExpertProduct
+
 AXIS = "expert"
-ExpertProduct = Callable[[Array, Array, Array, Array, Array], Array]
 Carry = TypeVar("Carry")
 
 
