@@ -18,8 +18,8 @@ from experiments.study.config import Arm, StudyConfig
 from experiments.study.items import judged_item, text_to_voice_lag, write_wav
 from experiments.study.materials import Materials
 from experiments.study.talker_data import TalkerData, frame_rates, token_durations, word_of_token
+from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.inference.speech import Speaker, SpeechRequest, Spoken
-from qomni_jax.inference.talker_stream import SamplingConfig
 from qomni_jax.talker.prompt import encode_prompt, rate_bucket
 from qomni_jax.talker.schemes import make_interleaver
 from qomni_jax.training.checkpoint import Checkpoints
@@ -145,7 +145,7 @@ class TalkerRun:
 
     def _speaker(self, params: Any, temperature: float) -> Speaker:
         e = self.config.evaluation
-        sampling = SamplingConfig(temperature, e.top_k, self.seed)
+        sampling = SamplingConfig(temperature, e.top_k, seed=self.seed)
         end = self.tokenizer.end_of_text
         return Speaker(
             self.talker, self.arm.interleaver, params, sampling, end, max_text=e.max_text, durations=self.durations

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
 from qomni_jax.inference import talker_stream
-from qomni_jax.inference.talker_stream import SamplingConfig, TalkerStreamer, streamer
+from qomni_jax.inference.talker_stream import TalkerStreamer, streamer
 
 
 @dataclasses.dataclass(frozen=True)

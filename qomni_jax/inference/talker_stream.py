@@ -1,6 +1,5 @@
 """Speech from text, step by step: one compiled step serves the batch loop and the live session alike."""
 
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -8,8 +7,9 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
+from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
-from qomni_jax.config.validation import check_types, require
+from qomni_jax.config.validation import require
 from qomni_jax.layers.decoder import Cache, empty_cache
 from qomni_jax.ops.sampling import sample
 from qomni_jax.talker.interleaver import StreamState
@@ -17,20 +17,6 @@ from qomni_jax.talker.schemes import make_interleaver
 from qomni_jax.talker.talker import StreamInput, Talker, end_class, text_class
 
 NOTHING, TEXT, FRAME, END, STARVED = 0, 1, 2, 3, 4
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplingConfig:
-    """How classes are drawn: temperature 0 is greedy. Residual codebooks follow the same settings."""
-
-    temperature: float = 0.0
-    top_k: int = 20
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        require(self.temperature >= 0, self, "temperature", "0 (greedy) or more")
-        require(self.top_k >= 0, self, "top_k", "0 (all classes) or more")
 
 
 class Event(NamedTuple):
@@ -61,12 +47,14 @@ class TalkerStreamer:
     """Compiled prefill and step of one Talker under one scheme.
 
     Rows of a batch run in step: a row that is done, or starved of text, repeats nothing and counts nothing.
-    A starved row holds the whole batch of a live session (`step` then changes nothing for any row).
+    A starved row holds the whole batch of a live session (`step` then changes nothing for any row). Residual codebooks
+    are drawn with the same settings as the first.
     """
 
     def __init__(
         self, config: TalkerConfig, interleaver: InterleaverConfig, sampling: SamplingConfig, end_of_text: int
     ):
+        require(sampling.repetition_penalty == 1.0, sampling, "repetition_penalty", "1 (none) in speech")
         self.config, self.sampling, self.end_of_text = config, sampling, end_of_text
         self.model = Talker(config)
         self.interleaver = make_interleaver(interleaver)
@@ -102,8 +90,7 @@ class TalkerStreamer:
         drawn = sample(
             jnp.where(permitted, carry.logits, -jnp.inf),
             keys,
-            temperature=self.sampling.temperature,
-            top_k=self.sampling.top_k,
+            **self.sampling.draw,
         )
         is_text, is_end = drawn == text_class(c), drawn == end_class(c)
         is_frame = ~is_text & ~is_end
@@ -119,8 +106,7 @@ class TalkerStreamer:
             carry.hidden,
             jnp.where(is_frame, drawn, 0),
             residual_keys,
-            temperature=self.sampling.temperature,
-            top_k=self.sampling.top_k,
+            **self.sampling.draw,
             method=Talker.residual_codes,
         )
         codes = jnp.where(is_frame[:, None], codes, 0)

@@ -1,4 +1,4 @@
-"""Text from a language model, greedily: prefill in chunks, then one token a step, rows at their own lengths."""
+"""Text from a language model: prefill in chunks, then one token a step, rows at their own lengths."""
 
 from collections.abc import Sequence
 import functools
@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from qomni_jax.config.decoder import LanguageModelConfig
+from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.layers.decoder import Cache
 from qomni_jax.layers.language_model import LanguageModel, empty_language_model_cache
+from qomni_jax.ops.sampling import penalize_repetition, sample
 
 
 class Prefilled(NamedTuple):
@@ -30,7 +32,7 @@ class Generated(NamedTuple):
 
 
 class TextGenerator:
-    """Greedy generation with one model. A row gives the same tokens alone and in any batch.
+    """Generation with one model. A row gives the same tokens alone and in any batch.
 
     Args:
       config, params: of the model; on a CPU the unstacked twin (`layers.language_model.unstack_language_model`) is
@@ -38,6 +40,7 @@ class TextGenerator:
       capacity: tokens a row may hold, prompt and answer together.
       stop_tokens: each ends its row.
       prefill_chunk: prompt tokens of one call; longer prompts take several.
+      sampling: how tokens are drawn; greedy by default. The repetition penalty looks at the prompt as well.
     """
 
     def __init__(
@@ -48,12 +51,13 @@ class TextGenerator:
         capacity: int,
         stop_tokens: Sequence[int] = (),
         prefill_chunk: int = 2048,
+        sampling: SamplingConfig | None = None,
     ):
         if prefill_chunk < 1:
             raise ValueError(f"prefill_chunk {prefill_chunk}: accepted is 1 or more")
         self.config, self.params, self.capacity = config, params, capacity
         self.stop_tokens = tuple(stop_tokens)
-        self.prefill_chunk = prefill_chunk
+        self.prefill_chunk, self.sampling = prefill_chunk, sampling or SamplingConfig()
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
         """Reads prompts of any lengths, each at least one token. Raises ValueError where one does not fit."""
@@ -69,12 +73,32 @@ class TextGenerator:
             state = prefill_chunk(self.config, self.params, state, part, jnp.asarray(lengths - start))
         return state
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        """The answer to each prompt, at most `max_new_tokens` tokens."""
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, keys: Sequence[int] | None = None
+    ) -> list[list[int]]:
+        """The answer to each prompt, at most `max_new_tokens` tokens.
+
+        `keys`: a number a row, which the row's draws are made from (default: its place in the batch).
+        """
         check_room(prompts, max_new_tokens, self.capacity)
+        keys = range(len(prompts)) if keys is None else keys
+        if len(keys) != len(prompts):
+            raise ValueError(f"{len(keys)} keys for {len(prompts)} prompts: accepted is one each")
         state = self.prefill(prompts)
-        said, _ = _generate(self.config, max_new_tokens, self.stop_tokens, self.params, state.cache, state.logits)
+        settings = _Settings(self.config, self.sampling, max_new_tokens, self.stop_tokens)
+        present = self._present(prompts)
+        rows = jnp.asarray([int(key) % 2**32 for key in keys], jnp.uint32)
+        said, _ = _generate(settings, self.params, state.cache, state.logits, rows, present)
         return as_lists(said)
+
+    def _present(self, prompts: Sequence[Sequence[int]]) -> Array:
+        """`[B, V]`: which tokens stand in each prompt; without a penalty, which nobody asks, `[B, 0]`."""
+        if self.sampling.repetition_penalty == 1.0:
+            return jnp.zeros((len(prompts), 0), bool)
+        present = np.zeros((len(prompts), self.config.vocab_size), bool)
+        for row, prompt in zip(present, prompts, strict=True):
+            row[list(prompt)] = True
+        return jnp.asarray(present)
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]], capacity: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,43 +153,57 @@ def prefill_chunk(
 def decode_step(config: LanguageModelConfig, params: Any, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
     """Reads `tokens [B]` and says the most likely next ones, `[B]`; the cache passed in is written in place."""
     out = LanguageModel(config).apply({"params": params}, tokens[:, None], cache=cache)
-    return _best(out.logits[:, 0]), out.cache
+    return jnp.argmax(out.logits[:, 0], axis=-1).astype(jnp.int32), out.cache
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
+class _Settings(NamedTuple):
+    """What a compiled generation is made for."""
+
+    config: LanguageModelConfig
+    sampling: SamplingConfig
+    max_new_tokens: int
+    stop_tokens: tuple[int, ...]
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _generate(
-    config: LanguageModelConfig,
-    max_new_tokens: int,
-    stop_tokens: tuple[int, ...],
-    params: Any,
-    cache: Cache,
-    logits: Array,
+    settings: _Settings, params: Any, cache: Cache, logits: Array, keys: Array, present: Array
 ) -> tuple[Generated, Cache]:
     """What is said, and the cache after it: returned so that the one passed in is written in place."""
+    config, sampling, max_new_tokens, stop_tokens = settings
     batch = logits.shape[0]
+    rows = jnp.arange(batch)
+    root = jax.random.key(sampling.seed)
+    row_keys = jax.vmap(lambda key: jax.random.fold_in(root, key))(keys)
+
+    def draw(logits: Array, index: Array, present: Array) -> tuple[Array, Array]:
+        if sampling.repetition_penalty != 1.0:
+            logits = penalize_repetition(logits, present, sampling.repetition_penalty)
+        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(row_keys)
+        token = sample(logits, step_keys, **sampling.draw)
+        return token, present.at[rows, token].set(True) if present.shape[1] else present
 
     def going(loop: Any) -> Array:
         return (loop[0] < max_new_tokens) & ~jnp.all(loop[3])
 
     def body(loop: Any) -> Any:
-        index, tokens, lengths, done, token, cache = loop
+        index, tokens, lengths, done, token, present, cache = loop
         tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[:, None], index, axis=1)
         lengths = lengths + ~done
         done = done | is_stop(token, stop_tokens)
-        token, cache = decode_step(config, params, cache, token)
-        return index + 1, tokens, lengths, done, token, cache
+        out = LanguageModel(config).apply({"params": params}, token[:, None], cache=cache)
+        token, present = draw(out.logits[:, 0], index + 1, present)
+        return index + 1, tokens, lengths, done, token, present, out.cache
 
+    first, present = draw(logits, jnp.zeros((), jnp.int32), present)
     start = (
         jnp.zeros((), jnp.int32),
         jnp.zeros((batch, max_new_tokens), jnp.int32),
         jnp.zeros(batch, jnp.int32),
         jnp.zeros(batch, bool),
-        _best(logits),
+        first,
+        present,
         cache,
     )
-    _, tokens, lengths, _, _, cache = jax.lax.while_loop(going, body, start)
+    _, tokens, lengths, _, _, _, cache = jax.lax.while_loop(going, body, start)
     return Generated(tokens, lengths), cache
-
-
-def _best(logits: Array) -> Array:
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)

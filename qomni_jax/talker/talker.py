@@ -1,6 +1,6 @@
 """The Talker: one stream of text and speech in, the first codebook out, the other codebooks by the residual module."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -96,8 +96,11 @@ class Talker(nn.Module):
         out, _, _ = self.residual_decoder(x, positions)
         return jnp.einsum("nqd,qdk->nqk", out[:, 1:], self.residual_heads).astype(jnp.float32)
 
-    def residual_codes(self, hidden: Array, code0: Array, keys: Array, *, temperature: float, top_k: int) -> Array:
-        """Fills in a frame: `hidden [B, D]`, `code0 [B]`, `keys [B]` PRNG keys -> codes `[B, Q]` int32, in one scan."""
+    def residual_codes(self, hidden: Array, code0: Array, keys: Array, **draw: Any) -> Array:
+        """Fills in a frame: `hidden [B, D]`, `code0 [B]`, `keys [B]` PRNG keys -> codes `[B, Q]` int32, in one scan.
+
+        `draw`: the settings of `ops.sampling.sample`.
+        """
         c = self.config
         batch = code0.shape[0]
         if c.num_codebooks == 1:
@@ -111,9 +114,7 @@ class Talker(nn.Module):
             positions = jnp.broadcast_to(q + 1, (batch, 1))
             out, cache, _ = module.residual_decoder(x, positions, cache=cache)
             logits = (out[:, 0] @ module.residual_heads[q]).astype(jnp.float32)
-            drawn = sample(
-                logits, jax.vmap(jax.random.fold_in)(keys, jnp.full(batch, q)), temperature=temperature, top_k=top_k
-            )
+            drawn = sample(logits, jax.vmap(jax.random.fold_in)(keys, jnp.full(batch, q)), **draw)
             return (drawn, cache), drawn
 
         scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})

@@ -5,10 +5,10 @@ import numpy as np
 
 from qomni_jax.codec import Codec
 from qomni_jax.config.codec import CodecConfig, RVQConfig, VocoderConfig
+from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.config.talker import InterleaverConfig
 from qomni_jax.config.training import TalkerTrainingConfig
 from qomni_jax.inference.speech import Speaker, SpeechRequest
-from qomni_jax.inference.talker_stream import SamplingConfig
 from qomni_jax.sizes import talker_tiny
 from qomni_jax.training.talker_step import init_talker_state
 

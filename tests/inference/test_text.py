@@ -1,4 +1,4 @@
-"""Greedy text: rows of any length, prefill in chunks, stop tokens; guessing ahead says the same."""
+"""Text: rows of any length, prefill in chunks, stop tokens; guessing ahead says the same."""
 
 import dataclasses
 
@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.inference.speculative import SpeculativeGenerator
 from qomni_jax.inference.text import TextGenerator
 from qomni_jax.layers.language_model import LanguageModel, init_language_model, unstack_language_model
 from qomni_jax.layers.linear import unbox
+from qomni_jax.ops.sampling import penalize_repetition
 from qomni_jax.sizes import language_model_tiny
 
 VOCABULARY = 6  # few tokens, so that a head that knows nothing guesses right now and then
@@ -62,6 +64,25 @@ def test_cached_generation_equals_reading_the_row_anew(model, answers, chunk):
 def test_a_row_says_the_same_alone(model, answers):
     generator = TextGenerator(*model, capacity=40)
     assert generator.generate(prompts()[2:3], NEW) == answers[2:3]
+
+
+def test_drawn_rows_say_the_same_alone_and_other_keys_say_otherwise(model):
+    sampling = SamplingConfig(temperature=1.5, top_k=5, top_p=0.95, seed=4)
+    generator = TextGenerator(*model, capacity=40, sampling=sampling)
+    together = generator.generate(prompts(), NEW, keys=[7, 8, 9, 10])
+    assert generator.generate(prompts()[2:3], NEW, keys=[9]) == together[2:3]
+    assert generator.generate(prompts()[2:3], NEW, keys=[10]) != together[2:3]
+
+
+def test_the_penalty_sees_the_prompt_and_all_that_was_said(model):
+    config, params = model
+    prompt = prompts()[2]
+    generator = TextGenerator(config, params, capacity=40, sampling=SamplingConfig(repetition_penalty=3.0))
+    row = prompt + generator.generate([prompt], 6)[0]
+    logits = jax.jit(lambda p, t: LanguageModel(config).apply({"params": p}, t).logits)(params, jnp.asarray([row]))
+    for end in range(len(prompt), len(row)):
+        said = np.isin(np.arange(VOCABULARY), row[:end])
+        assert row[end] == int(np.argmax(penalize_repetition(logits[0, end - 1], said, 3.0)))
 
 
 @pytest.mark.parametrize("drafts", [1, 3])
@@ -161,6 +182,10 @@ def test_what_does_not_fit_is_named(model):
         generator.generate(prompts(), 10)
     with pytest.raises(ValueError, match=r"prompts of \[3, 0\] tokens"):
         generator.prefill([[1, 2, 3], []])
+    with pytest.raises(ValueError, match="1 keys for 4 prompts"):
+        TextGenerator(*model, capacity=40).generate(prompts(), 4, keys=[1])
+    with pytest.raises(ValueError, match=r"top_p = 0.*accepted is"):
+        SamplingConfig(top_p=0.0)
     config, params = model
     with pytest.raises(ValueError, match="num_mtp_layers = 0"):
         SpeculativeGenerator(dataclasses.replace(config, num_mtp_layers=0), params, capacity=16)

@@ -3,16 +3,17 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from qomni_jax.ops.attention import grouped_query_attention
 from qomni_jax.ops.conv import causal_depthwise_conv
 from qomni_jax.ops.norms import gated_rms_norm, l2_normalize, rms_norm
 from qomni_jax.ops.rotary import apply_rotary
-from qomni_jax.ops.sampling import sample
+from qomni_jax.ops.sampling import penalize_repetition, sample
 
 attend = jax.jit(grouped_query_attention)
 convolve = jax.jit(causal_depthwise_conv)
-draw = jax.jit(sample, static_argnames=("temperature", "top_k"))
+draw = jax.jit(sample, static_argnames=("temperature", "top_k", "top_p", "min_p"))
 rotate = jax.jit(apply_rotary, static_argnames=("rotary_dim", "theta"))
 
 
@@ -90,3 +91,33 @@ def test_a_row_draws_the_same_in_any_batch():
     keys = jax.random.split(jax.random.key(1), 6)
     whole = draw(logits, keys, temperature=0.9, top_k=10)
     assert int(draw(logits[3:4], keys[3:4], temperature=0.9, top_k=10)[0]) == int(whole[3])
+
+
+def frequencies(**settings: float) -> np.ndarray:
+    """How often each of five classes of probability .4, .3, .15, .1, .05 is drawn, in 4,000 draws."""
+    logits = np.tile(np.log([0.1, 0.4, 0.05, 0.3, 0.15]).astype(np.float32), (4000, 1))
+    drawn = draw(logits, jax.random.split(jax.random.key(2), 4000), temperature=1.0, **settings)
+    return np.bincount(np.asarray(drawn), minlength=5) / 4000
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        # The likeliest classes until their sum reaches top_p: .4 + .3 is not yet .75, with .15 it is.
+        ({"top_p": 0.75}, [0, 0.4, 0, 0.3, 0.15]),
+        ({"top_p": 0.01}, [0, 1, 0, 0, 0]),
+        # Of the three likeliest, scaled to 1, .4 / .85 + .3 / .85 reaches .8.
+        ({"top_k": 3, "top_p": 0.8}, [0, 0.4, 0, 0.3, 0]),
+        # At least .3 times the likeliest: .12.
+        ({"min_p": 0.3}, [0, 0.4, 0, 0.3, 0.15]),
+        ({}, [0.1, 0.4, 0.05, 0.3, 0.15]),
+    ],
+)
+def test_cuts_keep_the_likely_classes_and_their_proportions(settings, expected):
+    # The standard error of a share of 4,000 draws is under 0.008.
+    np.testing.assert_allclose(frequencies(**settings), np.array(expected) / sum(expected), atol=0.03)
+
+
+def test_repetition_penalty_makes_what_was_said_less_likely():
+    logits, said = np.array([[2.0, -2.0, 1.0]]), np.array([[True, True, False]])
+    np.testing.assert_allclose(penalize_repetition(logits, said, 2.0), [[1.0, -4.0, 1.0]])

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.config.talker import InterleaverConfig
 from qomni_jax.config.training import TalkerTrainingConfig
 from qomni_jax.inference.speech import Speaker, SpeechRequest
-from qomni_jax.inference.talker_stream import SamplingConfig
 from qomni_jax.sizes import talker_small, talker_tiny
 from qomni_jax.talker.batch import BatchShape, Utterance, make_batch, pack, stream_length
 from qomni_jax.talker.schemes import make_interleaver
