@@ -24,6 +24,10 @@ class Family(NamedTuple):
       grouped_projections: Gated DeltaNet's projections come fused, grouped by key head.
       top_k_switch: the config says whether the chosen experts' probabilities are scaled to sum to 1.
       mrope_section: what a config that omits it means; None where the family has one position a token.
+      hybrid: three Gated DeltaNet layers to one of attention, zero-centred norms, gated attention of which a quarter
+        is rotated, a shared expert; otherwise attention alone with plain norms, all of it rotated, no gate, no shared
+        expert (Qwen3).
+      outer_type: `model_type` of a config that holds the composite one's as `thinker_config`.
     """
 
     name: str
@@ -34,6 +38,13 @@ class Family(NamedTuple):
     grouped_projections: bool
     top_k_switch: bool
     mrope_section: tuple[int, ...] | None
+    hybrid: bool = True
+    outer_type: str | None = None
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Every `model_type` that means this family."""
+        return tuple(name for name in (self.text_type, self.composite_type, self.outer_type) if name)
 
 
 FAMILIES = (
@@ -67,6 +78,18 @@ FAMILIES = (
         top_k_switch=True,
         mrope_section=None,
     ),
+    Family(
+        name="qwen3_omni_thinker",
+        text_type="qwen3_omni_moe_text",
+        composite_type="qwen3_omni_moe_thinker",
+        architecture="Qwen3OmniMoeThinkerTextModel",
+        experts=True,
+        grouped_projections=False,
+        top_k_switch=True,
+        mrope_section=(24, 20, 20),
+        hybrid=False,
+        outer_type="qwen3_omni_moe",
+    ),
 )
 
 _KINDS = {"linear_attention": "gdn", "full_attention": "attention"}
@@ -78,7 +101,7 @@ _FIXED: dict[str, Any] = {
     "attention_bias": False,
     "decoder_sparse_step": 1,
     "mlp_only_layers": [],
-    "attn_output_gate": True,
+    "sliding_window": None,
 }
 
 
@@ -98,22 +121,29 @@ def parse_config(config: Mapping[str, Any], source: str = "config.json") -> Rele
     rotary counts that do not sum, or a variant that the layers do not compute.
     """
     model_type = config.get("model_type")
-    family = next((f for f in FAMILIES if model_type and model_type in (f.text_type, f.composite_type)), None)
+    family = next((f for f in FAMILIES if model_type in f.types), None)
     if family is None:
-        accepted = ", ".join(name for f in FAMILIES for name in (f.text_type, f.composite_type) if name)
+        accepted = ", ".join(name for f in FAMILIES for name in f.types)
         raise CheckpointError(f"{source}: model_type = {model_type!r}: accepted is one of {accepted}")
-    composite = model_type == family.composite_type
+    if model_type == family.outer_type:
+        config = _part(config, "thinker_config", source)
+    composite = model_type != family.text_type
     text = dict(config)
     if composite:
-        text = config.get("text_config") or {}
-        if not isinstance(text, Mapping):
-            raise CheckpointError(f"{source}: text_config = {text!r}: accepted is an object")
+        text = _part(config, "text_config", source)
         inherited = {key: config[key] for key in ("tie_word_embeddings", "dtype", "torch_dtype") if key in config}
         text = {**text, **{key: value for key, value in inherited.items() if value is not None}}
     try:
         return ReleasedModel(family, composite, text, _language_model(family, _Fields(text)))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{source}: {error}") from None
+
+
+def _part(config: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
+    part = config.get(name) or {}
+    if not isinstance(part, Mapping):
+        raise CheckpointError(f"{source}: {name} = {part!r}: accepted is an object")
+    return dict(part)
 
 
 def released_config(
@@ -139,7 +169,6 @@ def released_config(
         "tie_word_embeddings": config.tie_embeddings,
         "hidden_size": decoder.model_dim,
         "num_hidden_layers": decoder.num_layers,
-        "layer_types": [names[kind] for kind in decoder.pattern * decoder.periods],
         "rms_norm_eps": decoder.norm_eps,
         "hidden_act": "silu",
         "attention_bias": False,
@@ -147,20 +176,25 @@ def released_config(
         "num_key_value_heads": attention.num_kv_heads,
         "head_dim": attention.head_dim,
         "rope_parameters": rope,
-        "linear_conv_kernel_dim": gdn.conv_width,
-        "linear_key_head_dim": gdn.head_key_dim,
-        "linear_value_head_dim": gdn.head_value_dim,
-        "linear_num_key_heads": gdn.num_key_heads,
-        "linear_num_value_heads": gdn.num_value_heads,
     }
+    if family.hybrid:
+        fields |= {
+            "layer_types": [names[kind] for kind in decoder.pattern * decoder.periods],
+            "linear_conv_kernel_dim": gdn.conv_width,
+            "linear_key_head_dim": gdn.head_key_dim,
+            "linear_value_head_dim": gdn.head_value_dim,
+            "linear_num_key_heads": gdn.num_key_heads,
+            "linear_num_value_heads": gdn.num_value_heads,
+        }
     if feed_forward.num_experts:
         fields |= {
             "num_experts": feed_forward.num_experts,
             "num_experts_per_tok": feed_forward.top_k,
             "moe_intermediate_size": feed_forward.expert_dim,
-            "shared_expert_intermediate_size": feed_forward.hidden_dim,
             "router_aux_loss_coef": config.router_aux_weight,
         }
+        if family.hybrid:
+            fields["shared_expert_intermediate_size"] = feed_forward.hidden_dim
         if family.top_k_switch:
             fields["norm_topk_prob"] = feed_forward.normalize_top_k
     else:
@@ -207,11 +241,11 @@ class _Fields:
 
 
 def _language_model(family: Family, fields: _Fields) -> LanguageModelConfig:
-    for name, accepted in _FIXED.items():
+    for name, accepted in (_FIXED | {"attn_output_gate": family.hybrid}).items():
         if fields.values.get(name, accepted) not in (accepted, None):
             raise ValueError(f"{name} = {fields.values[name]!r}: accepted is {accepted!r}")
     dtype = fields.values.get("dtype") or fields.values.get("torch_dtype")
-    pattern, periods = _pattern(fields)
+    pattern, periods = _pattern(family, fields)
     return LanguageModelConfig(
         vocab_size=fields.whole("vocab_size"),
         tie_embeddings=fields.flag("tie_word_embeddings", False),
@@ -223,6 +257,7 @@ def _language_model(family: Family, fields: _Fields) -> LanguageModelConfig:
             periods=periods,
             pattern=pattern,
             norm_eps=fields.number("rms_norm_eps", 1e-6),
+            zero_centred_norms=family.hybrid,
             gdn=GatedDeltaNetConfig(
                 num_key_heads=fields.whole("linear_num_key_heads", 16),
                 num_value_heads=fields.whole("linear_num_value_heads", 32),
@@ -237,12 +272,12 @@ def _language_model(family: Family, fields: _Fields) -> LanguageModelConfig:
     )
 
 
-def _pattern(fields: _Fields) -> tuple[tuple[str, ...], int]:
+def _pattern(family: Family, fields: _Fields) -> tuple[tuple[str, ...], int]:
     """The shortest pattern of layers, and how often it repeats."""
     count = fields.positive("num_hidden_layers")
     types = fields.values.get("layer_types")
     if types is None:
-        interval = fields.positive("full_attention_interval", 4)
+        interval = fields.positive("full_attention_interval", 4 if family.hybrid else 1)
         types = ["linear_attention" if (i + 1) % interval else "full_attention" for i in range(count)]
     if not isinstance(types, Sequence) or len(types) != count or not set(types) <= _KINDS.keys():
         raise ValueError(f"layer_types = {types!r}: accepted is {count} (num_hidden_layers) of {', '.join(_KINDS)}")
@@ -257,7 +292,7 @@ def _attention(family: Family, fields: _Fields) -> AttentionConfig:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "mrope"):
         raise ValueError(f"rope_type = {kind!r}: accepted is 'default'")
-    if rope.get("mrope_interleaved", True) is not True:
+    if rope.get("mrope_interleaved", rope.get("interleaved", True)) is not True:
         raise ValueError("mrope_interleaved = false: accepted is true")
     rope = {name: rope.get(name, fields.values.get(name)) for name in (*rope, "rope_theta", "partial_rotary_factor")}
     section = rope.get("mrope_section") or family.mrope_section
@@ -265,10 +300,11 @@ def _attention(family: Family, fields: _Fields) -> AttentionConfig:
     return AttentionConfig(
         num_heads=fields.whole("num_attention_heads"),
         num_kv_heads=fields.whole("num_key_value_heads"),
-        head_dim=fields.whole("head_dim", 256),
-        rotary_fraction=rotary.number("partial_rotary_factor", 0.25),
+        head_dim=fields.whole("head_dim", 256 if family.hybrid else 128),
+        rotary_fraction=rotary.number("partial_rotary_factor", 0.25 if family.hybrid else 1.0),
         rope_theta=rotary.number("rope_theta", 10_000.0),
         mrope_section=None if section is None else tuple(section),
+        gated=family.hybrid,
     )
 
 
@@ -276,10 +312,10 @@ def _feed_forward(family: Family, fields: _Fields) -> FeedForwardConfig:
     if not family.experts or not fields.whole("num_experts"):
         return FeedForwardConfig(hidden_dim=fields.whole("intermediate_size"), num_experts=0)
     return FeedForwardConfig(
-        hidden_dim=fields.whole("shared_expert_intermediate_size"),
+        hidden_dim=fields.whole("shared_expert_intermediate_size") if family.hybrid else 0,
         num_experts=fields.whole("num_experts"),
         top_k=fields.whole("num_experts_per_tok"),
         expert_dim=fields.whole("moe_intermediate_size"),
-        # Qwen3.5 always divides by the sum; Qwen3-Next has a switch, on in its releases.
+        # Qwen3.5 always divides by the sum; the others have a switch, on in their releases.
         normalize_top_k=not family.top_k_switch or fields.flag("norm_topk_prob", True),
     )

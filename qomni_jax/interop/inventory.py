@@ -4,19 +4,19 @@ from collections.abc import Mapping
 import re
 from typing import Any
 
-from qomni_jax.interop.plan import Plan, make_plan
+from qomni_jax.interop.plan import Plan, make_plan, part_of
 from qomni_jax.interop.released import Released
 from qomni_jax.interop.safetensors_file import DTYPES, TensorInfo
 
-# Part of a model -> how the names of its tensors begin; what begins otherwise is the language model.
-_PARTS = {"visual": "model.visual.", "mtp": "mtp.", "lm_head": "lm_head."}
+# Parts that are counted apart; what is in none of them is the language model.
+_PARTS = ("visual", "audio", "talker", "code2wav", "mtp", "lm_head")
 _EXPERT = re.compile(r"\.mlp\.experts\.")
 
 
 def inventory(released: Released) -> dict[str, Any]:
     """Family, sizes, totals and types as JSON values. Raises CheckpointError as `make_plan` does."""
     plan = make_plan(released)
-    counts = _counts(released.tensors)
+    counts = _counts(plan, released.tensors)
     experts = sum(info.size for name, info in released.tensors.items() if _EXPERT.search(name) and name in plan.rules)
     experts_of_head = sum(
         info.size for name, info in released.tensors.items() if _EXPERT.search(name) and name.startswith("mtp.")
@@ -58,14 +58,15 @@ def describe(found: Mapping[str, Any]) -> str:
 
 def not_loaded_note(names: Any) -> str:
     """One line for tensors that are in the checkpoint and that we leave there."""
-    return f"not loaded: {len(names)} tensors of the vision tower (model.visual.*): the language model alone is read"
+    parts = dict.fromkeys(part_of(name) or "" for name in names)
+    return f"not loaded: {len(names)} tensors of {', '.join(parts)}: the language model alone is read"
 
 
-def _counts(tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
+def _counts(plan: Plan, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
     counts = dict.fromkeys(["language_model", *_PARTS], 0)
     for name, info in tensors.items():
-        part = next((part for part, start in _PARTS.items() if name.startswith(start)), "language_model")
-        counts[part] += info.size
+        part = "lm_head" if name == plan.layout.head else "mtp" if name.startswith("mtp.") else part_of(name)
+        counts[part or "language_model"] += info.size
     return counts
 
 
@@ -88,6 +89,8 @@ def _sizes(plan: Plan) -> dict[str, Any]:
         if decoder.feed_forward.num_experts
         else ("hidden_dim",),
     }
+    if "gdn" not in kinds:
+        del shown["gated_delta_net"]
     return sizes | {f"{part}.{name}": getattr(parts[part], name) for part, names in shown.items() for name in names}
 
 

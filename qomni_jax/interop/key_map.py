@@ -16,6 +16,10 @@ import numpy as np
 from qomni_jax.config.decoder import LanguageModelConfig
 from qomni_jax.interop.families import Family
 
+_EMBEDDING = "embed_tokens.weight"
+_PREFIXES = ("model.", "model.language_model.", "thinker.model.", "thinker.model.language_model.")
+_EMBEDDINGS = {prefix + _EMBEDDING for prefix in _PREFIXES}
+
 
 class Part(NamedTuple):
     """`width` rows of every group go to `groups * width` columns of `leaf`, from `offset` on."""
@@ -109,7 +113,8 @@ class Layout(NamedTuple):
     """How a checkpoint names what may be named in two ways.
 
     Attributes:
-      prefix: before `layers.0`, `model.` or, in a model with vision, `model.language_model.`.
+      prefix: before `layers.0`: `model.` or, in a model with vision, `model.language_model.`; in a whole Qwen3-Omni
+        `thinker.` stands before it.
       experts, mtp_experts: `fused` (one tensor for all experts) or `per_expert`, in the decoder and in the head.
     """
 
@@ -117,17 +122,22 @@ class Layout(NamedTuple):
     experts: str = "fused"
     mtp_experts: str = "fused"
 
+    @property
+    def head(self) -> str:
+        """The name of the output head."""
+        return self.prefix[: self.prefix.index("model.")] + "lm_head.weight"
+
 
 def key_map(config: LanguageModelConfig, family: Family, layout: Layout) -> dict[str, Rule]:
     """Released name -> rule, for every tensor of the language model and of its multi-token-prediction head."""
     decoder = config.decoder
     dim = decoder.model_dim
     rules = [
-        _rows(f"{layout.prefix}embed_tokens.weight", "embed_tokens", config.vocab_size, dim),
+        _rows(layout.prefix + _EMBEDDING, "embed_tokens", config.vocab_size, dim),
         _rows(f"{layout.prefix}norm.weight", "decoder/norm", dim),
     ]
     if not config.tie_embeddings:
-        rules.append(_matrix("lm_head.weight", "lm_head/kernel", config.vocab_size, dim))
+        rules.append(_matrix(layout.head, "lm_head/kernel", config.vocab_size, dim))
     for number in range(decoder.num_layers):
         period, place = divmod(number, len(decoder.pattern))
         kind, run, index = _runs(decoder.pattern)[place]
@@ -151,9 +161,9 @@ def find_layout(names: Iterable[str]) -> Layout:
     prefix = "model."
     experts = {False: "per_expert", True: "per_expert"}
     for name in names:
-        if name.startswith("model.language_model."):
-            prefix = "model.language_model."
-        if name.endswith(".mlp.experts.gate_up_proj"):
+        if name in _EMBEDDINGS:
+            prefix = name.removesuffix(_EMBEDDING)
+        if name.endswith(".mlp.experts.gate_up_proj") and not name.startswith("talker."):
             experts[name.startswith("mtp.")] = "fused"
     return Layout(prefix, experts[False], experts[True])
 
@@ -210,9 +220,11 @@ def _gated_delta_net(config: LanguageModelConfig, grouped: bool) -> list[Rule]:
 def _attention(config: LanguageModelConfig) -> list[Rule]:
     c, dim = config.decoder.attention, config.decoder.model_dim
     kv_dim = c.num_kv_heads * c.head_dim
-    query_and_gate = (Part("self_attn/q_proj/kernel", c.head_dim), Part("self_attn/gate_proj/kernel", c.head_dim))
+    queries = [Part("self_attn/q_proj/kernel", c.head_dim)]
+    if c.gated:
+        queries.append(Part("self_attn/gate_proj/kernel", c.head_dim))
     return [
-        Rule("self_attn.q_proj.weight", c.num_heads, query_and_gate, (dim,)),
+        Rule("self_attn.q_proj.weight", c.num_heads, tuple(queries), (dim,)),
         _matrix("self_attn.k_proj.weight", "self_attn/k_proj/kernel", kv_dim, dim),
         _matrix("self_attn.v_proj.weight", "self_attn/v_proj/kernel", kv_dim, dim),
         _matrix("self_attn.o_proj.weight", "self_attn/o_proj/kernel", dim, c.num_heads * c.head_dim),
@@ -227,11 +239,12 @@ def _feed_forward(config: LanguageModelConfig, experts: str) -> list[Rule]:
         return _swiglu("mlp.", "feed_forward/mlp/", c.hidden_dim, dim)
     moe = "feed_forward/moe/"
     gate_up, down = moe + "experts_gate_up_proj", moe + "experts_down_proj"
-    rules = [
-        _matrix("mlp.gate.weight", moe + "gate/kernel", c.num_experts, dim),
-        *_swiglu("mlp.shared_expert.", moe + "shared_expert/", c.hidden_dim, dim),
-        _matrix("mlp.shared_expert_gate.weight", moe + "shared_expert_gate/kernel", 1, dim),
-    ]
+    rules = [_matrix("mlp.gate.weight", moe + "gate/kernel", c.num_experts, dim)]
+    if c.hidden_dim:
+        rules += [
+            *_swiglu("mlp.shared_expert.", moe + "shared_expert/", c.hidden_dim, dim),
+            _matrix("mlp.shared_expert_gate.weight", moe + "shared_expert_gate/kernel", 1, dim),
+        ]
     if experts == "fused":
         return [
             *rules,

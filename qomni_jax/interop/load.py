@@ -39,7 +39,7 @@ def load_parameters(
     }
     with released.open() as reader:
         if plan.repeated_head:
-            _require_equal(reader, released, f"{plan.layout.prefix}embed_tokens.weight", "lm_head.weight")
+            _require_equal(reader, released, f"{plan.layout.prefix}embed_tokens.weight", plan.layout.head)
         for name, rule in plan.rules.items():
             stored = released.tensors[name].dtype
             for first, last in block_ranges(rule, DTYPES[stored].itemsize):

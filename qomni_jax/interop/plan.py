@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import re
 from typing import Any
 
 from qomni_jax.config.decoder import LanguageModelConfig
@@ -11,8 +12,13 @@ from qomni_jax.interop.key_map import Layout, Rule, find_layout, key_map
 from qomni_jax.interop.released import Released
 from qomni_jax.interop.safetensors_file import TensorInfo
 
-# Weights that are listed and left alone: the vision tower is no part of the language model.
-NOT_LOADED = ("model.visual.",)
+# Parts of a model beside its language model, by the beginnings of their tensors' names; listed and left alone.
+OTHER_PARTS = {
+    "visual": re.compile(r"(thinker\.)?(model\.)?visual\."),
+    "audio": re.compile(r"(thinker\.)?(model\.)?audio_tower\."),
+    "talker": re.compile(r"talker\."),
+    "code2wav": re.compile(r"code2wav\."),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Plan:
       text: config.json of the language model.
       rules: released name -> rule, for all that is read.
       not_loaded: released names that are left alone.
-      repeated_head: `lm_head.weight` is in the file although the config ties it to the embedding.
+      repeated_head: the output head is in the file although the config ties it to the embedding.
     """
 
     family: Family
@@ -49,9 +55,9 @@ def make_plan(released: Released) -> Plan:
     config = dataclasses.replace(model.config, num_mtp_layers=int(any(name.startswith("mtp.") for name in names)))
     layout = find_layout(names)
     rules = key_map(config, model.family, layout)
-    not_loaded = tuple(sorted(name for name in names if name.startswith(NOT_LOADED) and model.composite))
-    repeated_head = config.tie_embeddings and "lm_head.weight" in names
-    known = {*rules, *not_loaded, *(["lm_head.weight"] if repeated_head else [])}
+    not_loaded = tuple(sorted(name for name in names if model.composite and part_of(name)))
+    repeated_head = config.tie_embeddings and layout.head in names
+    known = {*rules, *not_loaded, *([layout.head] if repeated_head else [])}
     problems = {
         "missing": sorted(rules.keys() - names),
         "extra": sorted(names - known),
@@ -61,6 +67,11 @@ def make_plan(released: Released) -> Plan:
     if any(problems.values()):
         raise CheckpointError(f"{released.source}: {listing(problems)}")
     return Plan(model.family, layout, config, model.text, rules, not_loaded, repeated_head)
+
+
+def part_of(name: str) -> str | None:
+    """Which of `OTHER_PARTS` a released tensor belongs to."""
+    return next((part for part, start in OTHER_PARTS.items() if start.match(name)), None)
 
 
 def leaf_dtypes(rules: Mapping[str, Rule], tensors: Mapping[str, TensorInfo]) -> dict[str, str]:

@@ -53,6 +53,36 @@ def test_the_language_model_of_a_model_with_vision():
     assert (model.config.tie_embeddings, model.config.dtype) == (True, "bfloat16")
 
 
+OMNI = {
+    "model_type": "qwen3_omni_moe_text",
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "sliding_window": None,
+    "rope_parameters": {"rope_theta": 1000000, "mrope_section": [6, 5, 5], "interleaved": True},
+}
+
+
+def test_qwen3_layers_have_attention_alone_plain_norms_no_gate_and_no_shared_expert():
+    decoder = parse_config(OMNI).config.decoder
+    assert (decoder.periods, decoder.pattern, decoder.zero_centred_norms) == (4, ("attention",), False)
+    assert (decoder.attention.gated, decoder.attention.rotary_dim, decoder.attention.qk_norm) == (False, 32, True)
+    assert (decoder.feed_forward.hidden_dim, decoder.feed_forward.normalize_top_k) == (0, True)
+    model = parse_config({"model_type": "qwen3_omni_moe", "thinker_config": {"text_config": OMNI}})
+    assert model.composite
+    assert model.config.decoder == decoder
+    written = released_config(model.config, model.family, model.text, "float32")
+    assert parse_config(written).config == model.config
+    with pytest.raises(CheckpointError, match="attn_output_gate = True: accepted is False"):
+        parse_config(OMNI | {"attn_output_gate": True})
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_we_write_says_what_we_read(name):
     model = parse_config(config_of(name))
