@@ -14,12 +14,22 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 import jax.numpy as jnp
-import numpy as np
 
 from qomni_jax.config.decoder import LanguageModelConfig
-from qomni_jax.inference.text import Generated, Prefilled, TextGenerator, as_lists, check_room, is_stop, pad_prompts
+from qomni_jax.inference.prompts import Prompt, Rows, check_room, stack_prompts, widen
+from qomni_jax.inference.text import (
+    Generated,
+    Places,
+    Prefilled,
+    TextGenerator,
+    as_lists,
+    is_stop,
+    placed,
+    rows_between,
+)
 from qomni_jax.layers.decoder import Cache, rollback
 from qomni_jax.layers.language_model import LanguageModel, empty_language_model_cache, empty_language_model_mtp_cache
+from qomni_jax.thinker.model import MediaFeatures
 
 
 class Speculation(NamedTuple):
@@ -62,31 +72,37 @@ class SpeculativeGenerator:
         self.config, self.capacity, self.drafts = config, capacity, drafts
         self.last = Speculation(0, 0, 0)
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+    def generate(
+        self,
+        prompts: Sequence[Prompt | Sequence[int]],
+        max_new_tokens: int,
+        features: MediaFeatures | None = None,
+    ) -> list[list[int]]:
         """The answers that `TextGenerator.generate` gives. `last` tells how the guesses went."""
         check_room(prompts, max_new_tokens, self.capacity)
-        tokens, lengths = pad_prompts(prompts, self.capacity)
-        state, mtp_cache = self._read(tokens, lengths)
+        rows = stack_prompts(prompts, self.capacity)
+        state, mtp_cache = self._read(rows, features)
         settings = (self.config, max_new_tokens, self.drafts, self._text.stop_tokens)
-        caches = (state.cache, mtp_cache)
-        said, counts, _ = _generate(*settings, self._text.params, caches, state.logits, state.hidden)
+        caches, shift = (state.cache, mtp_cache), jnp.asarray(rows.shift)
+        said, counts, _ = _generate(*settings, self._text.params, caches, state.logits, state.hidden, shift)
         self.last = Speculation(*(int(count) for count in counts))
         return as_lists(said)
 
-    def _read(self, tokens: np.ndarray, lengths: np.ndarray) -> tuple[Prefilled, Cache]:
+    def _read(self, rows: Rows, features: MediaFeatures | None) -> tuple[Prefilled, Cache]:
         """Prompts into both caches: the head's holds every token of the prompt with the hidden state before it."""
-        batch, longest = tokens.shape
+        batch, longest = rows.tokens.shape
         chunk = min(self._text.prefill_chunk, longest)
-        padded = np.pad(tokens, ((0, 0), (0, -longest % chunk + 1)))
-        capacity = padded.shape[1] - longest + self._text.capacity
+        rows = widen(rows, -longest % chunk + 1)
+        steps = rows.tokens.shape[1]
+        capacity = steps - longest + self._text.capacity
         cache = empty_language_model_cache(self.config, batch, capacity)
         dim, vocab = self.config.decoder.model_dim, self.config.vocab_size
         state = Prefilled(cache, jnp.zeros((batch, vocab)), jnp.zeros((batch, dim), self.config.dtype))
         mtp_cache = empty_language_model_mtp_cache(self.config, batch, capacity)
-        for start in range(0, padded.shape[1] - 1, chunk):
-            part = jnp.asarray(padded[:, start : start + chunk + 1])
-            left = jnp.asarray(lengths - start)
-            state, mtp_cache = _prefill_chunk(self.config, self._text.params, state, mtp_cache, part, left)
+        for start in range(0, steps - 1, chunk):
+            tokens, places = rows_between(rows, start, start + chunk + 1, features)
+            left = jnp.asarray(rows.lengths - start)
+            state, mtp_cache = _prefill_chunk(self.config, self._text.params, state, mtp_cache, tokens, left, places)
         return state, mtp_cache
 
 
@@ -106,7 +122,13 @@ class _Loop(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=(2, 3))
 def _prefill_chunk(
-    config: LanguageModelConfig, params: Any, state: Prefilled, mtp_cache: Cache, tokens: Array, left: Array
+    config: LanguageModelConfig,
+    params: Any,
+    state: Prefilled,
+    mtp_cache: Cache,
+    tokens: Array,
+    left: Array,
+    places: Places,
 ) -> tuple[Prefilled, Cache]:
     """Reads `tokens[:, :-1]`, of which row b still has `left[b]`; the last column is the first token of the next."""
     model, variables = LanguageModel(config), {"params": params}
@@ -114,10 +136,29 @@ def _prefill_chunk(
     time = jnp.arange(steps)
     mask = (time < left[:, None]).astype(jnp.float32)
     last = jnp.clip(left - 1, 0, steps - 1)
-    out = model.apply(variables, tokens[:, :-1], mask=mask, cache=state.cache, logits_at=last)
+    embeddings, deepstack = placed(model, variables, tokens, places)
+    here, after = (slice(None, -1), slice(1, None))
+    positions = [None if places.positions is None else places.positions[..., part] for part in (here, after)]
+    out = model.apply(
+        variables,
+        tokens[:, here],
+        positions[0],
+        mask,
+        state.cache,
+        embeddings=embeddings[:, here],
+        features=None if deepstack is None else deepstack[:, :, here],
+        logits_at=last,
+    )
     followed = (time + 1 < left[:, None]).astype(jnp.float32)
     _, mtp_cache, _ = model.apply(
-        variables, tokens[:, 1:], out.hidden, None, followed, mtp_cache, method=LanguageModel.mtp_hidden
+        variables,
+        tokens[:, after],
+        out.hidden,
+        positions[1],
+        followed,
+        mtp_cache,
+        embeddings=embeddings[:, after],
+        method=LanguageModel.mtp_hidden,
     )
     ends_here = ((left > 0) & (left <= steps))[:, None]
     hidden = jnp.take_along_axis(out.hidden, last[:, None, None], axis=1)[:, 0]
@@ -139,6 +180,7 @@ def _generate(
     caches: tuple[Cache, Cache],
     logits: Array,
     hidden: Array,
+    shift: Array,
 ) -> tuple[Generated, tuple[Array, Array, Array], tuple[Cache, Cache]]:
     """What is said, the counts of `Speculation`, and the caches, returned so that those passed in are reused."""
     model, variables = LanguageModel(config), {"params": params}
@@ -146,17 +188,33 @@ def _generate(
     width = drafts + 1
     rows = jnp.arange(batch)
 
+    def places_of(cache: Cache, steps: int, ahead: int) -> Array:
+        """Positions `[B, steps]` of the next tokens of a cache, those of the head being one `ahead`."""
+        return (cache.lengths - cache.first + shift + ahead)[:, None] + jnp.arange(steps)
+
     def draft(loop: _Loop) -> tuple[Array, Cache]:
         """Guesses `[B, K]`, and the head's cache with what is certain in it."""
         mask = (jnp.arange(width) < loop.fresh[:, None]).astype(jnp.float32)
         hidden, sure, _ = model.apply(
-            variables, loop.pairs, loop.hidden, None, mask, loop.mtp_cache, method=LanguageModel.mtp_hidden
+            variables,
+            loop.pairs,
+            loop.hidden,
+            places_of(loop.mtp_cache, width, 1),
+            mask,
+            loop.mtp_cache,
+            method=LanguageModel.mtp_hidden,
         )
         last = hidden[rows, loop.fresh - 1]
         guesses, cache = [_best(_logits(last))], sure
         for _ in range(drafts - 1):
             hidden, cache, _ = model.apply(
-                variables, guesses[-1][:, None], last[:, None], None, None, cache, method=LanguageModel.mtp_hidden
+                variables,
+                guesses[-1][:, None],
+                last[:, None],
+                places_of(cache, 1, 1),
+                None,
+                cache,
+                method=LanguageModel.mtp_hidden,
             )
             last = hidden[:, 0]
             guesses.append(_best(_logits(last)))
@@ -172,7 +230,7 @@ def _generate(
         guesses, mtp_cache = draft(loop)
         pending = loop.pairs[rows, loop.fresh - 1]
         block = jnp.concatenate([pending[:, None], guesses], axis=1)
-        out = model.apply(variables, block, cache=loop.cache, every_state=True)
+        out = model.apply(variables, block, places_of(loop.cache, width, 0), cache=loop.cache, every_state=True)
         own = _best(out.logits)  # [B, K + 1], what the model says after each token of the block
         agrees = jnp.cumprod(guesses == own[:, :-1], axis=1)
         taken = jnp.sum(agrees, axis=1).astype(jnp.int32)  # guesses taken

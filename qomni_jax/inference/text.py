@@ -11,9 +11,11 @@ import numpy as np
 
 from qomni_jax.config.decoder import LanguageModelConfig
 from qomni_jax.config.sampling import SamplingConfig
+from qomni_jax.inference.prompts import Prompt, Rows, check_room, stack_prompts, widen
 from qomni_jax.layers.decoder import Cache
 from qomni_jax.layers.language_model import LanguageModel, empty_language_model_cache
 from qomni_jax.ops.sampling import penalize_repetition, sample
+from qomni_jax.thinker.model import MediaFeatures, place_features
 
 
 class Prefilled(NamedTuple):
@@ -22,6 +24,17 @@ class Prefilled(NamedTuple):
     cache: Cache
     logits: Array  # [B, V] of the token after each prompt
     hidden: Array  # [B, D] of each prompt's last token, after the final norm
+
+
+class Places(NamedTuple):
+    """What stands in a chunk of prompts beside its tokens; see `inference.prompts.Rows`."""
+
+    positions: Array | None = None  # [3, B, T]
+    slots: Array | None = None  # [B, T]
+    features: MediaFeatures | None = None
+
+
+NO_PLACES = Places()
 
 
 class Generated(NamedTuple):
@@ -59,24 +72,34 @@ class TextGenerator:
         self.stop_tokens = tuple(stop_tokens)
         self.prefill_chunk, self.sampling = prefill_chunk, sampling or SamplingConfig()
 
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
-        """Reads prompts of any lengths, each at least one token. Raises ValueError where one does not fit."""
-        tokens, lengths = pad_prompts(prompts, self.capacity)
-        batch, longest = tokens.shape
+    def prefill(self, prompts: Sequence[Prompt | Sequence[int]], features: MediaFeatures | None = None) -> Prefilled:
+        """Reads prompts of any lengths, each at least one token; `features` is the table that their slots name rows of.
+
+        Raises ValueError where one does not fit.
+        """
+        return self._read(stack_prompts(prompts, self.capacity), features)
+
+    def _read(self, rows: Rows, features: MediaFeatures | None) -> Prefilled:
+        batch, longest = rows.tokens.shape
         chunk = min(self.prefill_chunk, longest)
-        tokens = np.pad(tokens, ((0, 0), (0, -longest % chunk)))
-        cache = empty_language_model_cache(self.config, batch, tokens.shape[1] - longest + self.capacity)
+        rows = widen(rows, -longest % chunk)
+        steps = rows.tokens.shape[1]
+        cache = empty_language_model_cache(self.config, batch, steps - longest + self.capacity)
         dim, vocab = self.config.decoder.model_dim, self.config.vocab_size
         state = Prefilled(cache, jnp.zeros((batch, vocab)), jnp.zeros((batch, dim), self.config.dtype))
-        for start in range(0, tokens.shape[1], chunk):
-            part = jnp.asarray(tokens[:, start : start + chunk])
-            state = prefill_chunk(self.config, self.params, state, part, jnp.asarray(lengths - start))
+        for start in range(0, steps, chunk):
+            tokens, places = rows_between(rows, start, start + chunk, features)
+            state = prefill_chunk(self.config, self.params, state, tokens, jnp.asarray(rows.lengths - start), places)
         return state
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, keys: Sequence[int] | None = None
+        self,
+        prompts: Sequence[Prompt | Sequence[int]],
+        max_new_tokens: int,
+        keys: Sequence[int] | None = None,
+        features: MediaFeatures | None = None,
     ) -> list[list[int]]:
-        """The answer to each prompt, at most `max_new_tokens` tokens.
+        """The answer to each prompt, at most `max_new_tokens` tokens; prompts and `features` as in `prefill`.
 
         `keys`: a number a row, which the row's draws are made from (default: its place in the batch).
         """
@@ -84,40 +107,39 @@ class TextGenerator:
         keys = range(len(prompts)) if keys is None else keys
         if len(keys) != len(prompts):
             raise ValueError(f"{len(keys)} keys for {len(prompts)} prompts: accepted is one each")
-        state = self.prefill(prompts)
+        rows = stack_prompts(prompts, self.capacity)
+        state = self._read(rows, features)
         settings = _Settings(self.config, self.sampling, max_new_tokens, self.stop_tokens)
-        present = self._present(prompts)
-        rows = jnp.asarray([int(key) % 2**32 for key in keys], jnp.uint32)
-        said, _ = _generate(settings, self.params, state.cache, state.logits, rows, present)
+        numbers = jnp.asarray([int(key) % 2**32 for key in keys], jnp.uint32)
+        start = _Start(state.logits, jnp.asarray(rows.shift), numbers, self._present(rows))
+        said, _ = _generate(settings, self.params, state.cache, start)
         return as_lists(said)
 
-    def _present(self, prompts: Sequence[Sequence[int]]) -> Array:
+    def _present(self, rows: Rows) -> Array:
         """`[B, V]`: which tokens stand in each prompt; without a penalty, which nobody asks, `[B, 0]`."""
         if self.sampling.repetition_penalty == 1.0:
-            return jnp.zeros((len(prompts), 0), bool)
-        present = np.zeros((len(prompts), self.config.vocab_size), bool)
-        for row, prompt in zip(present, prompts, strict=True):
-            row[list(prompt)] = True
+            return jnp.zeros((len(rows.tokens), 0), bool)
+        present = np.zeros((len(rows.tokens), self.config.vocab_size), bool)
+        for row, tokens, length in zip(present, rows.tokens, rows.lengths, strict=True):
+            row[tokens[:length]] = True
         return jnp.asarray(present)
 
 
-def pad_prompts(prompts: Sequence[Sequence[int]], capacity: int) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts as `[B, T]` int32, padded on the right, and their lengths. Raises ValueError for an empty or long one."""
-    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    if not len(lengths) or lengths.min() < 1 or lengths.max() > capacity:
-        raise ValueError(f"prompts of {lengths.tolist()} tokens: accepted are 1 to {capacity} (capacity) tokens each")
-    rows = [np.pad(np.asarray(prompt, np.int32), (0, int(lengths.max()) - len(prompt))) for prompt in prompts]
-    return np.stack(rows), lengths
+def rows_between(rows: Rows, start: int, end: int, features: MediaFeatures | None) -> tuple[Array, Places]:
+    """Tokens `start..end` of the rows, and what stands beside them."""
+    tokens, positions, slots = (
+        None if x is None else jnp.asarray(x[..., start:end]) for x in (rows.tokens, rows.positions, rows.slots)
+    )
+    assert tokens is not None
+    return tokens, Places(positions, slots, None if slots is None else features)
 
 
-def check_room(prompts: Sequence[Sequence[int]], new_tokens: int, capacity: int) -> None:
-    """Raises ValueError where the longest prompt and `new_tokens` do not fit in the cache."""
-    longest = max((len(prompt) for prompt in prompts), default=0)
-    if new_tokens < 1 or longest + new_tokens > capacity:
-        raise ValueError(
-            f"{new_tokens} new tokens after a prompt of {longest}: accepted are 1 or more, together at most "
-            f"{capacity} (capacity)"
-        )
+def placed(model: LanguageModel, variables: Any, tokens: Array, places: Places) -> tuple[Array, Array | None]:
+    """Embeddings `[B, T, D]` of tokens with media in their places, and what DeepStack adds to them."""
+    embeddings = model.apply(variables, tokens, method=LanguageModel.embed)
+    if places.slots is None or places.features is None:
+        return embeddings, None
+    return place_features(embeddings, places.slots, places.features)
 
 
 def as_lists(said: Generated) -> list[list[int]]:
@@ -133,13 +155,29 @@ def is_stop(tokens: Array, stop_tokens: tuple[int, ...]) -> Array:
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def prefill_chunk(
-    config: LanguageModelConfig, params: Any, state: Prefilled, tokens: Array, remaining: Array
+    config: LanguageModelConfig,
+    params: Any,
+    state: Prefilled,
+    tokens: Array,
+    remaining: Array,
+    places: Places = NO_PLACES,
 ) -> Prefilled:
     """Reads one chunk of `tokens [B, T]`, of which row b still has `remaining[b]` (0 or fewer: it is over)."""
+    model, variables = LanguageModel(config), {"params": params}
     steps = tokens.shape[1]
+    embeddings, deepstack = placed(model, variables, tokens, places)
     mask = (jnp.arange(steps) < remaining[:, None]).astype(jnp.float32)
     last = jnp.clip(remaining - 1, 0, steps - 1)
-    out = LanguageModel(config).apply({"params": params}, tokens, mask=mask, cache=state.cache, logits_at=last)
+    out = model.apply(
+        variables,
+        tokens,
+        places.positions,
+        mask,
+        state.cache,
+        embeddings=embeddings,
+        features=deepstack,
+        logits_at=last,
+    )
     ends_here = ((remaining > 0) & (remaining <= steps))[:, None]
     hidden = jnp.take_along_axis(out.hidden, last[:, None, None], axis=1)[:, 0]
     return Prefilled(
@@ -165,23 +203,29 @@ class _Settings(NamedTuple):
     stop_tokens: tuple[int, ...]
 
 
+class _Start(NamedTuple):
+    """Where a generation begins."""
+
+    logits: Array  # [B, V] of the first token
+    shift: Array  # [B] next position less the length of the row
+    keys: Array  # [B] numbers that the rows' draws are made from
+    present: Array  # [B, V] tokens that stand in the row, or [B, 0]
+
+
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _generate(
-    settings: _Settings, params: Any, cache: Cache, logits: Array, keys: Array, present: Array
-) -> tuple[Generated, Cache]:
+def _generate(settings: _Settings, params: Any, cache: Cache, start: _Start) -> tuple[Generated, Cache]:
     """What is said, and the cache after it: returned so that the one passed in is written in place."""
     config, sampling, max_new_tokens, stop_tokens = settings
-    batch = logits.shape[0]
-    rows = jnp.arange(batch)
+    batch = start.logits.shape[0]
     root = jax.random.key(sampling.seed)
-    row_keys = jax.vmap(lambda key: jax.random.fold_in(root, key))(keys)
+    row_keys = jax.vmap(lambda key: jax.random.fold_in(root, key))(start.keys)
 
     def draw(logits: Array, index: Array, present: Array) -> tuple[Array, Array]:
         if sampling.repetition_penalty != 1.0:
             logits = penalize_repetition(logits, present, sampling.repetition_penalty)
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(row_keys)
         token = sample(logits, step_keys, **sampling.draw)
-        return token, present.at[rows, token].set(True) if present.shape[1] else present
+        return token, present.at[jnp.arange(batch), token].set(True) if present.shape[1] else present
 
     def going(loop: Any) -> Array:
         return (loop[0] < max_new_tokens) & ~jnp.all(loop[3])
@@ -191,12 +235,13 @@ def _generate(
         tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[:, None], index, axis=1)
         lengths = lengths + ~done
         done = done | is_stop(token, stop_tokens)
-        out = LanguageModel(config).apply({"params": params}, token[:, None], cache=cache)
+        positions = (cache.lengths - cache.first + start.shift)[:, None]
+        out = LanguageModel(config).apply({"params": params}, token[:, None], positions, cache=cache)
         token, present = draw(out.logits[:, 0], index + 1, present)
         return index + 1, tokens, lengths, done, token, present, out.cache
 
-    first, present = draw(logits, jnp.zeros((), jnp.int32), present)
-    start = (
+    first, present = draw(start.logits, jnp.zeros((), jnp.int32), start.present)
+    loop = (
         jnp.zeros((), jnp.int32),
         jnp.zeros((batch, max_new_tokens), jnp.int32),
         jnp.zeros(batch, jnp.int32),
@@ -205,5 +250,5 @@ def _generate(
         present,
         cache,
     )
-    _, tokens, lengths, _, _, _, cache = jax.lax.while_loop(going, body, start)
+    _, tokens, lengths, _, _, _, cache = jax.lax.while_loop(going, body, loop)
     return Generated(tokens, lengths), cache

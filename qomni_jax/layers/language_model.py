@@ -97,15 +97,18 @@ class LanguageModel(nn.Module):
         mask: Array | None = None,
         cache: Cache | None = None,
         segment_ids: Array | None = None,
+        *,
+        embeddings: Array | None = None,
     ) -> tuple[Array, Cache | None, RouterStats]:
         """The multi-token-prediction head: `tokens [B, T]` that follow each position, `hidden [B, T, D]` there.
 
         Returns hidden states whose `logits` predict the token after `tokens`, the head's cache and router statistics.
-        `positions` are those of `tokens`; None counts them as `__call__` does, from 1.
+        `positions` are those of `tokens`; None counts them as `__call__` does, from 1. `embeddings` as there.
         """
         if positions is None:
             positions = 1 + default_positions(tokens.shape[0], tokens.shape[1], mask, cache, segment_ids)
-        return self.mtp(self.embed(tokens), hidden, positions, mask, cache, segment_ids)
+        x = self.embed(tokens) if embeddings is None else embeddings.astype(self.config.dtype)
+        return self.mtp(x, hidden, positions, mask, cache, segment_ids)
 
     def logits(self, hidden: Array) -> Array:
         """`[..., D] -> [..., V]` float32."""

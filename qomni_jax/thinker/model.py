@@ -1,0 +1,142 @@
+"""The Thinker: encoders, then a decoder that reads their outputs between the text and writes text.
+
+Source: Qwen3.5-Omni report, section 2; Qwen3-Omni's Thinker and Qwen3.5's model with vision are the same modules with
+other numbers.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+from jax import Array
+import jax.numpy as jnp
+
+from qomni_jax.audio.aut import AudioEncoder
+from qomni_jax.config.thinker import ThinkerConfig
+from qomni_jax.layers.decoder import Cache
+from qomni_jax.layers.language_model import LanguageModel, LanguageModelOutput
+from qomni_jax.vision.tower import VisionEncoder
+
+
+class Media(NamedTuple):
+    """What the encoders read; None for what is not there.
+
+    Attributes:
+      patches, grids: `[R, L, patch]` and `[R, 2]`, frames as `vision.patches.frame_rows` makes them.
+      features, frames: `[A, F, mels]` log-mel frames of recordings, and `[A]` how many are a recording's own.
+    """
+
+    patches: Array | None = None
+    grids: Array | None = None
+    features: Array | None = None
+    frames: Array | None = None
+
+
+class MediaFeatures(NamedTuple):
+    """The encoders' outputs in one table: those of the frames, row after row, then those of the recordings.
+
+    Attributes:
+      table: `[S, D]`. Output n of row r is `r * outputs a row + n`, padding included.
+      deepstack: `[N, V, D]`, further features of the first V, for the first N periods of the decoder.
+    """
+
+    table: Array
+    deepstack: Array
+
+
+class Thinker(nn.Module):
+    """`tokens [B, T]` and media -> `LanguageModelOutput`; other arguments as those of `LanguageModel`.
+
+    `slots [B, T]`: which row of the media's table stands in the place of a token's embedding, -1 for none
+    (`thinker.batch.place_media`). `window`: of the audio encoder, as there.
+
+    `encode` and `decode` are the two halves, callable on their own (`method=`): what was encoded may be read in
+    several calls.
+    """
+
+    config: ThinkerConfig
+
+    def setup(self) -> None:
+        c = self.config
+        self.language_model = LanguageModel(c.language_model)
+        if c.audio is not None:
+            self.audio_encoder = AudioEncoder(c.audio)
+        if c.vision is not None:
+            self.vision_encoder = VisionEncoder(c.vision)
+
+    def __call__(
+        self,
+        tokens: Array,
+        positions: Array | None = None,
+        mask: Array | None = None,
+        cache: Cache | None = None,
+        segment_ids: Array | None = None,
+        *,
+        slots: Array | None = None,
+        media: Media | None = None,
+        window: int | Array | None = None,
+        logits_at: Array | None = None,
+    ) -> LanguageModelOutput:
+        features = None if media is None else self.encode(media, window)
+        return self.decode(
+            tokens, positions, mask, cache, segment_ids, slots=slots, features=features, logits_at=logits_at
+        )
+
+    def encode(self, media: Media, window: int | Array | None = None) -> MediaFeatures:
+        """The table of all outputs. Raises ValueError for media that the model has no encoder for."""
+        dim, dtype = self.config.language_model.decoder.model_dim, self.config.language_model.dtype
+        parts, deepstack = [jnp.zeros((0, dim), dtype)], jnp.zeros((0, 0, dim), dtype)
+        if media.patches is not None:
+            if self.config.vision is None:
+                raise ValueError("images for a Thinker without a vision encoder: accepted is one with `vision`")
+            seen = self.vision_encoder(media.patches, media.grids)
+            parts.append(seen.tokens.reshape(-1, dim).astype(dtype))
+            deepstack = seen.deepstack.reshape(seen.deepstack.shape[0], -1, dim).astype(dtype)
+        if media.features is not None:
+            if self.config.audio is None:
+                raise ValueError("audio for a Thinker without an audio encoder: accepted is one with `audio`")
+            heard, _ = self.audio_encoder(media.features, media.frames, window)
+            parts.append(heard.reshape(-1, dim).astype(dtype))
+        return MediaFeatures(jnp.concatenate(parts), deepstack)
+
+    def decode(
+        self,
+        tokens: Array,
+        positions: Array | None = None,
+        mask: Array | None = None,
+        cache: Cache | None = None,
+        segment_ids: Array | None = None,
+        *,
+        slots: Array | None = None,
+        features: MediaFeatures | None = None,
+        logits_at: Array | None = None,
+    ) -> LanguageModelOutput:
+        """Tokens, with what was encoded in its places, through the language model."""
+        embeddings, deepstack = None, None
+        if slots is not None and features is not None:
+            embeddings, deepstack = place_features(self.language_model.embed(tokens), slots, features)
+        return self.language_model(
+            tokens,
+            positions,
+            mask,
+            cache,
+            segment_ids,
+            embeddings=embeddings,
+            features=deepstack,
+            logits_at=logits_at,
+        )
+
+
+def place_features(embeddings: Array, slots: Array, features: MediaFeatures) -> tuple[Array, Array | None]:
+    """Embeddings `[B, T, D]` with rows of the table where `slots [B, T]` name them, and what DeepStack adds there.
+
+    The second is `[N, B, T, D]`, or None without DeepStack.
+    """
+    if not features.table.shape[0]:
+        return embeddings, None
+    from_table = features.table[jnp.maximum(slots, 0)].astype(embeddings.dtype)
+    embeddings = jnp.where((slots >= 0)[..., None], from_table, embeddings)
+    levels, seen, _ = features.deepstack.shape
+    if not levels:
+        return embeddings, None
+    is_seen = ((slots >= 0) & (slots < seen))[..., None]
+    return embeddings, jnp.where(is_seen, features.deepstack[:, jnp.clip(slots, 0, seen - 1)], 0)
