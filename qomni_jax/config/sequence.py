@@ -46,9 +46,7 @@ class SequenceConfig:
             f"grid, with time_encoding {self.time_encoding}",
         )
         token = 1.0 / self.audio_tokens_per_second
-        require(
-            self.audio_timestamp_interval >= token, self, "audio_timestamp_interval", f"{token} (a token) or more"
-        )
+        require(self.audio_timestamp_interval >= token, self, "audio_timestamp_interval", f"{token} (a token) or more")
         least, greatest = self.audio_timestamp_range
         require(
             token <= least <= greatest, self, "audio_timestamp_range", f"two times, {token} (a token) or more, in order"

@@ -117,9 +117,7 @@ def _head(role: str) -> Iterator[Words | Mark]:
     yield Words(f"{role}\n")
 
 
-def _turn(
-    role: str, content: Iterator[Words | Mark | Media], weight: float = 0.0
-) -> Iterator[Words | Mark | Media]:
+def _turn(role: str, content: Iterator[Words | Mark | Media], weight: float = 0.0) -> Iterator[Words | Mark | Media]:
     yield from _head(role)
     yield from content
     yield Mark(IM_END, weight)

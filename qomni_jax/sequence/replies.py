@@ -65,12 +65,8 @@ def _parse_call(text: str) -> ToolCall:
         call = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"tool call {_shown(text)}: accepted is a JSON object ({error})") from None
-    if not (
-        isinstance(call, dict) and isinstance(call.get("name"), str) and isinstance(call.get("arguments"), dict)
-    ):
-        raise ValueError(
-            f'tool call {_shown(text)}: accepted is {{"name": a string, "arguments": an object}}'
-        )
+    if not (isinstance(call, dict) and isinstance(call.get("name"), str) and isinstance(call.get("arguments"), dict)):
+        raise ValueError(f'tool call {_shown(text)}: accepted is {{"name": a string, "arguments": an object}}')
     return ToolCall(call["name"], call["arguments"])
 
 

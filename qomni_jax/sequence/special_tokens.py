@@ -1,4 +1,4 @@
-"""Names of the special tokens in the tokenizers of Qwen3.5 and Qwen3-Omni; one that is trained here carries them too."""
+"""Names of the special tokens of Qwen3.5's and Qwen3-Omni's tokenizers; one that is trained here has them too."""
 
 PADDING = "<|endoftext|>"
 IM_START = "<|im_start|>"

@@ -8,9 +8,11 @@ from qomni_jax.sequence.chat import Text, ToolCall, Turn, render
 from qomni_jax.sequence.elements import Mark, Words
 from qomni_jax.sequence.replies import Reply, ReplyParser, parse_reply
 
-TEXTS = st.lists(st.sampled_from(["a", "\n", "<", "<tool", "_call", "</tool_call", ">", " ", "ä"]), max_size=8).map(
-    "".join
-).filter(lambda text: "<tool_call>" not in text)
+TEXTS = (
+    st.lists(st.sampled_from(["a", "\n", "<", "<tool", "_call", "</tool_call", ">", " ", "ä"]), max_size=8)
+    .map("".join)
+    .filter(lambda text: "<tool_call>" not in text)
+)
 VALUES = st.one_of(st.integers(), st.sampled_from(['"', "</tool_call>", "<tool_call>", "\n", "日本", "{"]), st.none())
 CALLS = st.lists(
     st.builds(ToolCall, st.sampled_from(["f", "g</tool_call>"]), st.dictionaries(st.text("ab"), VALUES, max_size=3)),
