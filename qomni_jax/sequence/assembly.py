@@ -78,12 +78,12 @@ def assemble_elements(
             indices.append(np.full(len(run.ids), -1))
             weights.append(np.full(len(run.ids), run.weight))
             return
-        tokens.append(np.full(run.count, tokenizer.special(PAD_OF[run.kind])))
+        tokens.append(np.full(run.size, tokenizer.special(PAD_OF[run.kind])))
         positions.append(rule.slots(run))
-        kinds.append(np.full(run.count, run.kind))
-        indices.append(np.arange(run.count) + seen[run.kind])
-        weights.append(np.zeros(run.count))
-        seen[run.kind] += run.count
+        kinds.append(np.full(run.size, run.kind))
+        indices.append(np.arange(run.size) + seen[run.kind])
+        weights.append(np.zeros(run.size))
+        seen[run.kind] += run.size
 
     for run in encode(elements, tokenizer):
         if isinstance(run, ItemRun):

@@ -44,5 +44,5 @@ def count_tokens(
             if isinstance(run, TextRun):
                 counts[Kind.TEXT] += len(run.ids)
             else:
-                counts[run.kind] += run.count
+                counts[run.kind] += run.size
     return TokenCount(counts[Kind.TEXT], counts[Kind.AUDIO], counts[Kind.IMAGE], counts[Kind.VIDEO])

@@ -35,13 +35,13 @@ class Mark(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """`count` places for features: consecutive audio tokens, or one image or one temporal patch of a video.
+    """`size` places for features: consecutive audio tokens, or one image or one temporal patch of a video.
 
     `at` is the temporal id of the first, from the item's start. `height`, `width` are in tokens, 0 for audio.
     """
 
     kind: Kind
-    count: int
+    size: int
     at: float = 0.0
     height: int = 0
     width: int = 0

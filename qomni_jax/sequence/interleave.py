@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 
 class AudioRun(NamedTuple):
-    """Audio tokens `first`, `first + 1`, ..., `count` of them."""
+    """Audio tokens `first`, `first + 1`, ..., `size` of them."""
 
     first: int
-    count: int
+    size: int
 
 
 class Patch(NamedTuple):
-    """Temporal patch number `index`, with temporal id `at`."""
+    """Temporal patch `number` with temporal id `at`."""
 
-    index: int
+    number: int
     at: float
 
 

@@ -93,7 +93,7 @@ def _lay_out_video(size: VideoSize, config: SequenceConfig) -> list[Element]:
     else:
         opening, closing = [VISION_START, AUDIO_START], [AUDIO_END, VISION_END]
         pieces = [
-            patch._replace(at=piece.at) if isinstance(piece, Patch) else Slots(Kind.AUDIO, piece.count, piece.first)
+            patch._replace(at=piece.at) if isinstance(piece, Patch) else Slots(Kind.AUDIO, piece.size, piece.first)
             for piece in merge(size.audio_tokens, ats)
         ]
     head: list[Element] = [Mark(token) for token in opening]
@@ -109,7 +109,7 @@ def _lay_out_video(size: VideoSize, config: SequenceConfig) -> list[Element]:
         if piece.kind is Kind.VIDEO:
             if patches:
                 last = inside[-1]
-                end = last.at + last.count - 1 if isinstance(last, Slots) and last.kind is Kind.AUDIO else last.at
+                end = last.at + last.size - 1 if isinstance(last, Slots) and last.kind is Kind.AUDIO else last.at
                 inside += [Mark(token, at=end) for token in closing]
                 inside.append(Words(format_timestamp(size.patch_times[patches]), at=piece.at))
                 inside += [Mark(token, at=piece.at) for token in opening]

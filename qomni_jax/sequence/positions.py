@@ -28,7 +28,7 @@ class PositionRule(Protocol):
         ...
 
     def slots(self, slots: Slots) -> np.ndarray:
-        """Ids `[3, slots.count]` of features."""
+        """Ids `[3, slots.size]` of features."""
         ...
 
 
@@ -66,7 +66,7 @@ class PlainPositions:
 
     def slots(self, slots: Slots) -> np.ndarray:
         if slots.kind is Kind.AUDIO:
-            return self.text(slots.count)
+            return self.text(slots.size)
         start = self._next
         self._next += max(slots.height, slots.width)
         return _plane(start, start, slots, np.int32)
@@ -110,8 +110,8 @@ class GridPositions:
             self._origin += least - start
             start = least
         if slots.kind is Kind.AUDIO:
-            ids = _line(start, slots.count, np.int32)
-            self._last = start + slots.count - 1
+            ids = _line(start, slots.size, np.int32)
+            self._last = start + slots.size - 1
         else:
             ids = _plane(start, start, slots, np.int32)
             self._last = start
@@ -146,7 +146,7 @@ class ContinuousPositions:
     def slots(self, slots: Slots) -> np.ndarray:
         start = self._origin + np.float32(slots.at)
         if slots.kind is Kind.AUDIO:
-            ids = _line(start, slots.count, np.float32)
+            ids = _line(start, slots.size, np.float32)
         else:
             ids = _plane(start, self._origin, slots, np.float32)
         goes_on = slots.kind is self._last_kind
@@ -160,5 +160,5 @@ def _line(start: float | np.float32, count: int, dtype: type) -> np.ndarray:
 
 
 def _plane(time: float | np.float32, corner: float | np.float32, slots: Slots, dtype: type) -> np.ndarray:
-    rows, columns = np.divmod(np.arange(slots.count), slots.width)
-    return np.stack([np.full(slots.count, time), corner + rows, corner + columns]).astype(dtype)
+    rows, columns = np.divmod(np.arange(slots.size), slots.width)
+    return np.stack([np.full(slots.size, time), corner + rows, corner + columns]).astype(dtype)

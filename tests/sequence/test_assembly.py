@@ -24,7 +24,7 @@ def written(elements) -> str:
         if isinstance(element, Item):
             pieces.append(f"[{written(element.elements)}]")
         elif isinstance(element, Slots):
-            pieces.append(f" {short[element.kind]}{element.count} ")
+            pieces.append(f" {short[element.kind]}{element.size} ")
         else:
             text = element.text if isinstance(element, Words) else element.token
             pieces.append(text.replace("vision_", "v").replace("audio_", "a").replace(" seconds", "s"))
@@ -115,7 +115,7 @@ def test_timestamps_in_audio_are_drawn_from_the_seed():
     ]
     assert draws[0] == draws[1]
     assert draws[0] != draws[2] != draws[3] != draws[0]
-    assert "<8.0 seconds>" in TOKENIZER.decode(draws[3])
+    assert "<20.0 seconds>" in TOKENIZER.decode(draws[3])
 
 
 def test_a_sequence_is_a_pytree():

@@ -15,9 +15,9 @@ def in_order(merged) -> list[tuple[str, int]]:
     order: list[tuple[str, int]] = []
     for piece in merged:
         if isinstance(piece, Patch):
-            order.append(("video", piece.index))
+            order.append(("video", piece.number))
         else:
-            order += [("audio", i) for i in range(piece.first, piece.first + piece.count)]
+            order += [("audio", i) for i in range(piece.first, piece.first + piece.size)]
     return order
 
 
