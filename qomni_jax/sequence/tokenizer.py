@@ -1,8 +1,11 @@
-"""Byte-pair encoding trained on a corpus, with the Talker's special tokens."""
+"""What every tokenizer here can do, and the byte-pair encoding of the Talker, trained on a corpus."""
 
 from collections.abc import Iterable, Sequence
+import functools
+import json
 import os
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -11,8 +14,41 @@ END_OF_TEXT = "<|end_of_text|>"
 UNKNOWN_VOICE = "<|voice|>"
 
 
+class TokenizerProtocol(Protocol):
+    """A tokenizer that keeps special tokens apart from text."""
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are."""
+        ...
+
+    def special(self, token: str) -> int:
+        """The id of a special token. Raises ValueError for one that the tokenizer does not have."""
+        ...
+
+    def encode_text(self, text: str) -> np.ndarray:
+        """Ids `[T]` int32 of `text`, none of them special: a special token's name in it is text like any other."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`, special tokens left out."""
+        ...
+
+
+def plain_text_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """The same byte-pair encoding without added tokens, so that no text can spell one."""
+    return Tokenizer.from_str(json.dumps({**json.loads(tokenizer.to_str()), "added_tokens": []}))
+
+
+def save_whole(tokenizer: Tokenizer, path: str | os.PathLike[str]) -> None:
+    """Writes a `tokenizer.json`, whole or not at all."""
+    temporary = Path(f"{os.fspath(path)}.partial")
+    tokenizer.save(os.fspath(temporary))
+    os.replace(temporary, path)
+
+
 class TextTokenizer:
-    """Byte-level BPE. Ids are stable across save and load."""
+    """The Talker's byte-level BPE. Ids are stable across save and load."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
@@ -50,9 +86,7 @@ class TextTokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a `tokenizer.json`, whole or not at all."""
-        temporary = Path(f"{os.fspath(path)}.partial")
-        self._tokenizer.save(os.fspath(temporary))
-        os.replace(temporary, path)
+        save_whole(self._tokenizer, path)
 
     @property
     def vocab_size(self) -> int:
@@ -71,6 +105,10 @@ class TextTokenizer:
         """Token ids `[T]` int32 of `text`, then end-of-text."""
         return np.array([*self._tokenizer.encode(text).ids, self.end_of_text], np.int32)
 
+    def encode_text(self, text: str) -> np.ndarray:
+        """Token ids `[T]` int32 of `text` alone, none of them special."""
+        return np.array(self._plain.encode(text).ids, np.int32)
+
     def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids `[T]` as `encode`, and the character `[T]` int32 at which each token starts (end-of-text: the length)."""
         encoding = self._tokenizer.encode(text)
@@ -80,3 +118,7 @@ class TextTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, special tokens left out."""
         return self._tokenizer.decode([int(i) for i in ids]).strip()
+
+    @functools.cached_property
+    def _plain(self) -> Tokenizer:
+        return plain_text_tokenizer(self._tokenizer)
