@@ -21,6 +21,7 @@ REQUIRES = [
     "absl-py>=2.1",
     "gin-config>=0.5",
     "numpy>=2.0",
+    "pillow>=10.0",
     "safetensors>=0.4.5",
     "scipy>=1.14",
     "soxr>=0.5",

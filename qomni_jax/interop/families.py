@@ -11,6 +11,7 @@ from qomni_jax.config.decoder import (
     LanguageModelConfig,
 )
 from qomni_jax.interop.errors import CheckpointError
+from qomni_jax.interop.fields import Fields
 
 
 class Family(NamedTuple):
@@ -134,7 +135,7 @@ def parse_config(config: Mapping[str, Any], source: str = "config.json") -> Rele
         inherited = {key: config[key] for key in ("tie_word_embeddings", "dtype", "torch_dtype") if key in config}
         text = {**text, **{key: value for key, value in inherited.items() if value is not None}}
     try:
-        return ReleasedModel(family, composite, text, _language_model(family, _Fields(text)))
+        return ReleasedModel(family, composite, text, _language_model(family, Fields(text)))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{source}: {error}") from None
 
@@ -205,45 +206,8 @@ def released_config(
     return dict(sorted({**{k: v for k, v in original.items() if k not in dropped}, **fields}.items()))
 
 
-class _Fields:
-    """Typed access to the fields of a config; an absent one without a default is an error that names it."""
-
-    def __init__(self, values: Mapping[str, Any]):
-        self.values = values
-
-    def whole(self, name: str, default: int | None = None) -> int:
-        return self._get(name, default, (int,), "a whole number")
-
-    def positive(self, name: str, default: int | None = None) -> int:
-        value = self.whole(name, default)
-        if value < 1:
-            raise ValueError(f"{name} = {value}: accepted is 1 or more")
-        return value
-
-    def number(self, name: str, default: float | None = None) -> float:
-        return float(self._get(name, default, (int, float), "a number"))
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self.values.get(name)
-        value = default if value is None else value
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} = {value!r}: accepted is true or false")
-        return value
-
-    def _get(self, name: str, default: Any, types: tuple[type, ...], accepted: str) -> Any:
-        value = self.values.get(name)
-        value = default if value is None else value
-        if value is None:
-            raise ValueError(f"{name} is absent: accepted is {accepted}")
-        if isinstance(value, bool) or not isinstance(value, types):
-            raise ValueError(f"{name} = {value!r}: accepted is {accepted}")
-        return value
-
-
-def _language_model(family: Family, fields: _Fields) -> LanguageModelConfig:
-    for name, accepted in (_FIXED | {"attn_output_gate": family.hybrid}).items():
-        if fields.values.get(name, accepted) not in (accepted, None):
-            raise ValueError(f"{name} = {fields.values[name]!r}: accepted is {accepted!r}")
+def _language_model(family: Family, fields: Fields) -> LanguageModelConfig:
+    fields.require(**_FIXED, attn_output_gate=family.hybrid)
     dtype = fields.values.get("dtype") or fields.values.get("torch_dtype")
     pattern, periods = _pattern(family, fields)
     return LanguageModelConfig(
@@ -272,7 +236,7 @@ def _language_model(family: Family, fields: _Fields) -> LanguageModelConfig:
     )
 
 
-def _pattern(family: Family, fields: _Fields) -> tuple[tuple[str, ...], int]:
+def _pattern(family: Family, fields: Fields) -> tuple[tuple[str, ...], int]:
     """The shortest pattern of layers, and how often it repeats."""
     count = fields.positive("num_hidden_layers")
     types = fields.values.get("layer_types")
@@ -286,7 +250,7 @@ def _pattern(family: Family, fields: _Fields) -> tuple[tuple[str, ...], int]:
     return kinds[:length], count // length
 
 
-def _attention(family: Family, fields: _Fields) -> AttentionConfig:
+def _attention(family: Family, fields: Fields) -> AttentionConfig:
     """Rotary settings stand in `rope_parameters` (transformers 5), or beside it and in `rope_scaling` (before)."""
     rope = {**(fields.values.get("rope_scaling") or {}), **(fields.values.get("rope_parameters") or {})}
     kind = rope.get("rope_type", rope.get("type", "default"))
@@ -296,7 +260,7 @@ def _attention(family: Family, fields: _Fields) -> AttentionConfig:
         raise ValueError("mrope_interleaved = false: accepted is true")
     rope = {name: rope.get(name, fields.values.get(name)) for name in (*rope, "rope_theta", "partial_rotary_factor")}
     section = rope.get("mrope_section") or family.mrope_section
-    rotary = _Fields(rope)
+    rotary = Fields(rope)
     return AttentionConfig(
         num_heads=fields.whole("num_attention_heads"),
         num_kv_heads=fields.whole("num_key_value_heads"),
@@ -308,7 +272,7 @@ def _attention(family: Family, fields: _Fields) -> AttentionConfig:
     )
 
 
-def _feed_forward(family: Family, fields: _Fields) -> FeedForwardConfig:
+def _feed_forward(family: Family, fields: Fields) -> FeedForwardConfig:
     if not family.experts or not fields.whole("num_experts"):
         return FeedForwardConfig(hidden_dim=fields.whole("intermediate_size"), num_experts=0)
     return FeedForwardConfig(

@@ -133,25 +133,25 @@ def key_map(config: LanguageModelConfig, family: Family, layout: Layout) -> dict
     decoder = config.decoder
     dim = decoder.model_dim
     rules = [
-        _rows(layout.prefix + _EMBEDDING, "embed_tokens", config.vocab_size, dim),
-        _rows(f"{layout.prefix}norm.weight", "decoder/norm", dim),
+        rows(layout.prefix + _EMBEDDING, "embed_tokens", config.vocab_size, dim),
+        rows(f"{layout.prefix}norm.weight", "decoder/norm", dim),
     ]
     if not config.tie_embeddings:
-        rules.append(_matrix(layout.head, "lm_head/kernel", config.vocab_size, dim))
+        rules.append(matrix(layout.head, "lm_head/kernel", config.vocab_size, dim))
     for number in range(decoder.num_layers):
         period, place = divmod(number, len(decoder.pattern))
         kind, run, index = _runs(decoder.pattern)[place]
         ours, theirs = f"decoder/periods/{kind}_{run}/", f"{layout.prefix}layers.{number}."
         layer = _layer(config, family, kind, layout.experts)
-        rules += [_scoped(rule, theirs, ours, (period, index)) for rule in layer]
+        rules += [scoped(rule, theirs, ours, (period, index)) for rule in layer]
     if config.num_mtp_layers:
         layer = _layer(config, family, "attention", layout.mtp_experts)
-        rules += [_scoped(rule, "mtp.layers.0.", "mtp/layer/", ()) for rule in layer]
+        rules += [scoped(rule, "mtp.layers.0.", "mtp/layer/", ()) for rule in layer]
         rules += [
-            _rows("mtp.pre_fc_norm_embedding.weight", "mtp/pre_fc_norm_embedding", dim),
-            _rows("mtp.pre_fc_norm_hidden.weight", "mtp/pre_fc_norm_hidden", dim),
-            _rows("mtp.norm.weight", "mtp/norm", dim),
-            _matrix("mtp.fc.weight", "mtp/fc/kernel", dim, 2 * dim),
+            rows("mtp.pre_fc_norm_embedding.weight", "mtp/pre_fc_norm_embedding", dim),
+            rows("mtp.pre_fc_norm_hidden.weight", "mtp/pre_fc_norm_hidden", dim),
+            rows("mtp.norm.weight", "mtp/norm", dim),
+            matrix("mtp.fc.weight", "mtp/fc/kernel", dim, 2 * dim),
         ]
     return {rule.name: rule for rule in rules}
 
@@ -168,14 +168,30 @@ def find_layout(names: Iterable[str]) -> Layout:
     return Layout(prefix, experts[False], experts[True])
 
 
+def matrix(name: str, leaf: str, out: int, *inner: int) -> Rule:
+    """A released `[out, *inner]`, ours `[product of inner, out]`."""
+    return Rule(name, out, (Part(leaf),), inner)
+
+
+def rows(name: str, leaf: str, length: int, *rest: int) -> Rule:
+    """A released `[length, *rest]` that ours equals."""
+    return Rule(name, length, (Part(leaf),), rest, "rows")
+
+
+def scoped(rule: Rule, theirs: str, ours: str, lead: tuple[int, ...] = ()) -> Rule:
+    """The rule of a part of a model as one of the whole: prefixes of both names, the place in our stacked array."""
+    parts = tuple(part._replace(leaf=ours + part.leaf) for part in rule.parts)
+    return rule._replace(name=theirs + rule.name, parts=parts, lead=(*lead, *rule.lead))
+
+
 def _layer(config: LanguageModelConfig, family: Family, kind: str, experts: str) -> list[Rule]:
     dim = config.decoder.model_dim
     mixer = _attention(config)
     if kind == "gdn":
         mixer = _gated_delta_net(config, family.grouped_projections)
     return [
-        _rows("input_layernorm.weight", "input_norm", dim),
-        _rows("post_attention_layernorm.weight", "post_norm", dim),
+        rows("input_layernorm.weight", "input_norm", dim),
+        rows("post_attention_layernorm.weight", "post_norm", dim),
         *mixer,
         *_feed_forward(config, experts),
     ]
@@ -200,20 +216,18 @@ def _gated_delta_net(config: LanguageModelConfig, grouped: bool) -> list[Rule]:
         ]
     else:
         projections = [
-            _matrix("linear_attn.in_proj_qkv.weight", qkv, 2 * key_dim + value_dim, dim),
-            _matrix("linear_attn.in_proj_z.weight", z, value_dim, dim),
-            _matrix("linear_attn.in_proj_b.weight", b, c.num_value_heads, dim),
-            _matrix("linear_attn.in_proj_a.weight", a, c.num_value_heads, dim),
+            matrix("linear_attn.in_proj_qkv.weight", qkv, 2 * key_dim + value_dim, dim),
+            matrix("linear_attn.in_proj_z.weight", z, value_dim, dim),
+            matrix("linear_attn.in_proj_b.weight", b, c.num_value_heads, dim),
+            matrix("linear_attn.in_proj_a.weight", a, c.num_value_heads, dim),
         ]
     return [
         *projections,
-        Rule(
-            "linear_attn.conv1d.weight", 2 * key_dim + value_dim, (Part("linear_attn/conv1d"),), rest=(1, c.conv_width)
-        ),
-        _rows("linear_attn.A_log", "linear_attn/A_log", c.num_value_heads),
-        _rows("linear_attn.dt_bias", "linear_attn/dt_bias", c.num_value_heads),
-        _rows("linear_attn.norm.weight", "linear_attn/norm", c.head_value_dim),
-        _matrix("linear_attn.out_proj.weight", "linear_attn/out_proj/kernel", dim, value_dim),
+        matrix("linear_attn.conv1d.weight", "linear_attn/conv1d", 2 * key_dim + value_dim, 1, c.conv_width),
+        rows("linear_attn.A_log", "linear_attn/A_log", c.num_value_heads),
+        rows("linear_attn.dt_bias", "linear_attn/dt_bias", c.num_value_heads),
+        rows("linear_attn.norm.weight", "linear_attn/norm", c.head_value_dim),
+        matrix("linear_attn.out_proj.weight", "linear_attn/out_proj/kernel", dim, value_dim),
     ]
 
 
@@ -225,11 +239,11 @@ def _attention(config: LanguageModelConfig) -> list[Rule]:
         queries.append(Part("self_attn/gate_proj/kernel", c.head_dim))
     return [
         Rule("self_attn.q_proj.weight", c.num_heads, tuple(queries), (dim,)),
-        _matrix("self_attn.k_proj.weight", "self_attn/k_proj/kernel", kv_dim, dim),
-        _matrix("self_attn.v_proj.weight", "self_attn/v_proj/kernel", kv_dim, dim),
-        _matrix("self_attn.o_proj.weight", "self_attn/o_proj/kernel", dim, c.num_heads * c.head_dim),
-        _rows("self_attn.q_norm.weight", "self_attn/q_norm", c.head_dim),
-        _rows("self_attn.k_norm.weight", "self_attn/k_norm", c.head_dim),
+        matrix("self_attn.k_proj.weight", "self_attn/k_proj/kernel", kv_dim, dim),
+        matrix("self_attn.v_proj.weight", "self_attn/v_proj/kernel", kv_dim, dim),
+        matrix("self_attn.o_proj.weight", "self_attn/o_proj/kernel", dim, c.num_heads * c.head_dim),
+        rows("self_attn.q_norm.weight", "self_attn/q_norm", c.head_dim),
+        rows("self_attn.k_norm.weight", "self_attn/k_norm", c.head_dim),
     ]
 
 
@@ -239,11 +253,11 @@ def _feed_forward(config: LanguageModelConfig, experts: str) -> list[Rule]:
         return _swiglu("mlp.", "feed_forward/mlp/", c.hidden_dim, dim)
     moe = "feed_forward/moe/"
     gate_up, down = moe + "experts_gate_up_proj", moe + "experts_down_proj"
-    rules = [_matrix("mlp.gate.weight", moe + "gate/kernel", c.num_experts, dim)]
+    rules = [matrix("mlp.gate.weight", moe + "gate/kernel", c.num_experts, dim)]
     if c.hidden_dim:
         rules += [
             *_swiglu("mlp.shared_expert.", moe + "shared_expert/", c.hidden_dim, dim),
-            _matrix("mlp.shared_expert_gate.weight", moe + "shared_expert_gate/kernel", 1, dim),
+            matrix("mlp.shared_expert_gate.weight", moe + "shared_expert_gate/kernel", 1, dim),
         ]
     if experts == "fused":
         return [
@@ -263,23 +277,10 @@ def _feed_forward(config: LanguageModelConfig, experts: str) -> list[Rule]:
 
 def _swiglu(theirs: str, ours: str, hidden: int, dim: int) -> list[Rule]:
     return [
-        _matrix(theirs + "gate_proj.weight", ours + "gate_proj/kernel", hidden, dim),
-        _matrix(theirs + "up_proj.weight", ours + "up_proj/kernel", hidden, dim),
-        _matrix(theirs + "down_proj.weight", ours + "down_proj/kernel", dim, hidden),
+        matrix(theirs + "gate_proj.weight", ours + "gate_proj/kernel", hidden, dim),
+        matrix(theirs + "up_proj.weight", ours + "up_proj/kernel", hidden, dim),
+        matrix(theirs + "down_proj.weight", ours + "down_proj/kernel", dim, hidden),
     ]
-
-
-def _matrix(name: str, leaf: str, out: int, inner: int) -> Rule:
-    return Rule(name, out, (Part(leaf),), (inner,))
-
-
-def _rows(name: str, leaf: str, length: int, *rest: int) -> Rule:
-    return Rule(name, length, (Part(leaf),), rest, "rows")
-
-
-def _scoped(rule: Rule, theirs: str, ours: str, lead: tuple[int, ...]) -> Rule:
-    parts = tuple(part._replace(leaf=ours + part.leaf) for part in rule.parts)
-    return rule._replace(name=theirs + rule.name, parts=parts, lead=(*lead, *rule.lead))
 
 
 def _runs(pattern: tuple[str, ...]) -> list[tuple[str, int, int]]:

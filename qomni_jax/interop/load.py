@@ -20,27 +20,38 @@ _EXPONENTS = {"F32": (np.uint32, 0x7F800000), "BF16": (np.uint16, 0x7F80), "F16"
 def load_parameters(
     released: Released, plan: Plan, *, dtype: Any = None, shardings: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The parameters of `LanguageModel(plan.config)`.
+    """The parameters of `LanguageModel(plan.config)`, with `plan` as `make_plan` gives it; otherwise `load_tensors`.
 
-    Beside the arrays themselves the host holds a block of `BLOCK_BYTES` and its transpose, whatever the tensors' sizes.
+    Raises CheckpointError as `load_tensors`, and for a repeated head that is not the embedding.
+    """
+    if plan.repeated_head:
+        with released.open() as reader:
+            _require_equal(reader, released, f"{plan.layout.prefix}embed_tokens.weight", plan.layout.head)
+    return load_tensors(released, plan.rules, dtype=dtype, shardings=shardings)
+
+
+def load_tensors(
+    released: Released, rules: Mapping[str, Rule], *, dtype: Any = None, shardings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The tree of our arrays that the rules fill, with tensors that `plan.require_tensors` accepts.
+
+    Beside the arrays themselves the host holds a block of `BLOCK_BYTES`, or one group of a rule where that is more, and
+    its transpose, whatever the tensors' sizes.
 
     Args:
-      released, plan: the checkpoint and what `make_plan` said of it.
       dtype: of all parameters; None keeps the types of the files.
       shardings: a tree like the parameters, such as `parallel.rules` gives; None puts all on the first device.
 
     Raises CheckpointError: a weight that is not a finite number, a file that ends early.
     """
-    types = leaf_dtypes(plan.rules, released.tensors)
+    types = leaf_dtypes(rules, released.tensors)
     places = flat(shardings) if shardings is not None else {}
     targets = {
         leaf: Target(shape, dtype or DTYPES[types[leaf]], places.get(leaf))
-        for leaf, shape in leaf_shapes(plan.rules).items()
+        for leaf, shape in leaf_shapes(rules).items()
     }
     with released.open() as reader:
-        if plan.repeated_head:
-            _require_equal(reader, released, f"{plan.layout.prefix}embed_tokens.weight", plan.layout.head)
-        for name, rule in plan.rules.items():
+        for name, rule in rules.items():
             stored = released.tensors[name].dtype
             for first, last in block_ranges(rule, DTYPES[stored].itemsize):
                 rows = reader.read_rows(name, first * rule.group_rows, last * rule.group_rows)

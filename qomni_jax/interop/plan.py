@@ -1,6 +1,6 @@
 """What a checkpoint's headers promise: every tensor has its place, and every place its tensor."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import re
 from typing import Any
@@ -58,15 +58,23 @@ def make_plan(released: Released) -> Plan:
     not_loaded = tuple(sorted(name for name in names if model.composite and part_of(name)))
     repeated_head = config.tie_embeddings and layout.head in names
     known = {*rules, *not_loaded, *([layout.head] if repeated_head else [])}
+    require_tensors(released, rules, names - known, model.text)
+    return Plan(model.family, layout, config, model.text, rules, not_loaded, repeated_head)
+
+
+def require_tensors(
+    released: Released, rules: Mapping[str, Rule], extra: Iterable[str], config: Mapping[str, Any]
+) -> None:
+    """Raises CheckpointError, naming them all, for tensors that the rules miss, find misshapen or of a wrong type, and
+    for the `extra` ones that have no rule. `config` is the part of config.json that declares the type."""
     problems = {
-        "missing": sorted(rules.keys() - names),
-        "extra": sorted(names - known),
+        "missing": sorted(rules.keys() - released.tensors.keys()),
+        "extra": sorted(extra),
         "misshapen": _misshapen(rules, released.tensors),
-        "wrong dtype": _wrong_types(rules, released.tensors, model.text),
+        "wrong dtype": _wrong_types(rules, released.tensors, config),
     }
     if any(problems.values()):
         raise CheckpointError(f"{released.source}: {listing(problems)}")
-    return Plan(model.family, layout, config, model.text, rules, not_loaded, repeated_head)
 
 
 def part_of(name: str) -> str | None:
@@ -87,9 +95,9 @@ def _misshapen(rules: Mapping[str, Rule], tensors: Mapping[str, TensorInfo]) -> 
     ]
 
 
-def _wrong_types(rules: Mapping[str, Rule], tensors: Mapping[str, TensorInfo], text: Mapping[str, Any]) -> list[str]:
+def _wrong_types(rules: Mapping[str, Rule], tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> list[str]:
     """A tensor has the type of the config or float32, and layers do not differ: they share an array of ours."""
-    declared = CONFIG_DTYPES.get(str(text.get("dtype") or text.get("torch_dtype")))
+    declared = CONFIG_DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")))
     accepted = tuple(dict.fromkeys([declared, "F32"])) if declared else tuple(CONFIG_DTYPES.values())
     wrong = []
     types: dict[str, dict[str, list[str]]] = {}

@@ -11,13 +11,14 @@ import flax.linen as nn
 from jax import Array
 import jax.numpy as jnp
 
+from qomni_jax.ops.norms import layer_norm, per_channel
 from qomni_jax.parallel.rules import constrain
 
 Axes = tuple[str | None, ...]
 
 
 class Projection(nn.Module):
-    """A linear map over the last axis without bias; weights start with variance `1 / fan_in`.
+    """A linear map over the last axis; weights start with variance `1 / fan_in`, a bias at 0.
 
     Leading axes are folded into one before the product: XLA's CPU backend is about 1.6 times faster on the gradients
     of a two-dimensional product than on those of a batched one.
@@ -25,6 +26,7 @@ class Projection(nn.Module):
 
     features: int
     axes: Axes = (None, None)
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -33,12 +35,29 @@ class Projection(nn.Module):
         # Weights travel to the tokens: left to itself, XLA may gather every device's tokens to where the weights lie.
         kernel = constrain(kernel.astype(x.dtype), *(None if axis == "embed" else axis for axis in self.axes))
         y = x.reshape(-1, x.shape[-1]) @ kernel
+        if self.use_bias:
+            bias = self.param("bias", with_axes(nn.initializers.zeros, self.axes[1:]), (self.features,))
+            y = y + per_channel(bias.astype(x.dtype), y.shape)
         return y.reshape(*x.shape[:-1], self.features)
 
 
-def projection(features: int, name: str, axes: Axes = (None, None)) -> Projection:
+def projection(features: int, name: str, axes: Axes = (None, None), *, use_bias: bool = False) -> Projection:
     """A named `Projection`; `axes` names the kernel's input and output axis."""
-    return Projection(features, axes, name=name)
+    return Projection(features, axes, use_bias, name=name)
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm over the last axis, with its weights `scale` and `bias`."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale, bias = (
+            self.param(name, with_axes(init, ("norm",)), (x.shape[-1],))
+            for name, init in (("scale", nn.initializers.ones), ("bias", nn.initializers.zeros))
+        )
+        return layer_norm(x, scale, bias, self.eps)
 
 
 def with_axes(init: Callable[..., Any], axes: Axes) -> Callable[..., Any]:
@@ -67,4 +86,13 @@ def axis_names(variables: Any) -> Any:
     return nn.get_partition_spec(variables)
 
 
-__all__ = ["Projection", "axis_names", "embedding_table", "norm_weight", "projection", "unbox", "with_axes"]
+__all__ = [
+    "LayerNorm",
+    "Projection",
+    "axis_names",
+    "embedding_table",
+    "norm_weight",
+    "projection",
+    "unbox",
+    "with_axes",
+]

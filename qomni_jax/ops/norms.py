@@ -1,4 +1,4 @@
-"""Root-mean-square norms of the Qwen3.5 family; statistics are float32 whatever the input type."""
+"""Norms of the Qwen3.5 family and of its encoders; statistics are float32 whatever the input type."""
 
 import jax
 from jax import Array
@@ -14,6 +14,15 @@ def rms_norm(x: Array, weight: Array, eps: float = 1e-6, *, zero_centred: bool =
     normed = _normalise(x, eps)
     scale = weight.astype(jnp.float32)
     return (normed * per_channel(1.0 + scale if zero_centred else scale, x.shape)).astype(x.dtype)
+
+
+def layer_norm(x: Array, scale: Array, bias: Array, eps: float) -> Array:
+    """LayerNorm over the last axis: `x [..., D]`, `scale, bias [D]` -> `[..., D]` in the type of `x`."""
+    centred = x.astype(jnp.float32)
+    centred = centred - jnp.mean(centred, axis=-1, keepdims=True)
+    normed = centred * jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    scale, bias = (per_channel(weight.astype(jnp.float32), x.shape) for weight in (scale, bias))
+    return (normed * scale + bias).astype(x.dtype)
 
 
 def gated_rms_norm(x: Array, gate: Array, weight: Array, eps: float = 1e-6) -> Array:

@@ -1,4 +1,4 @@
-"""Rotary position embedding on the leading part of each head (NeoX layout), by one position or by three."""
+"""Rotary position embedding on the leading part of each head (NeoX layout), by one position, by three or by two."""
 
 from jax import Array
 import jax.numpy as jnp
@@ -18,10 +18,14 @@ def apply_rotary(
     """
     if rotary_dim == 0:
         return x
-    half = rotary_dim // 2
-    angles = rotary_angles(positions, half, theta, sections)[:, :, None]
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    first, second, rest = x[..., :half], x[..., half:rotary_dim], x[..., rotary_dim:]
+    return rotate(x, rotary_angles(positions, rotary_dim // 2, theta, sections))
+
+
+def rotate(x: Array, angles: Array) -> Array:
+    """`x [B, T, H, D]` turned by `angles [B, T, half]` float32; channels from `2 * half` on pass through."""
+    half = angles.shape[-1]
+    cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     rotated = [first * cos - second * sin, second * cos + first * sin]
     return jnp.concatenate([part.astype(x.dtype) for part in (*rotated, rest)], axis=-1)
 
@@ -40,6 +44,12 @@ def rotary_angles(positions: Array, half: int, theta: float, sections: tuple[int
         raise ValueError(f"positions {positions.shape}: accepted is [B, T] where there are no rotary sections")
     owner = _axis_of_frequency(sections)
     return jnp.moveaxis(positions, 0, -1)[..., owner] * frequencies
+
+
+def axial_rotary_angles(rows: Array, columns: Array, half: int, theta: float) -> Array:
+    """`[B, T], [B, T] -> [B, T, half]` float32: the first half of the angles follows the row of a grid, the second the
+    column, with the same frequencies. Source: vision tower of Qwen3-VL."""
+    return jnp.concatenate([rotary_angles(axis, half // 2, theta) for axis in (rows, columns)], axis=-1)
 
 
 def _axis_of_frequency(sections: tuple[int, ...]) -> np.ndarray:

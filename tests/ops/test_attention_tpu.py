@@ -29,7 +29,16 @@ def test_gradients_with_segments_in_every_choice_of_tiles(steps, in_turn, monkey
         return jax.grad(lambda *a: jnp.sum(weight * form(*a)), argnums=(0, 1, 2))(*arrays)
 
     ours = gradients(lambda *a: attention_pallas_tpu(*a, low, interpret=True), q, k, v)
-    start = jnp.zeros(1, jnp.int32)
-    for mine, theirs in zip(ours, gradients(lambda *a: attention_reference(*a, start, low), q, k, v), strict=True):
+    high = jnp.arange(steps)[None]
+    for mine, theirs in zip(ours, gradients(lambda *a: attention_reference(*a, low, high), q, k, v), strict=True):
         scale = float(jnp.max(jnp.abs(theirs)))
         np.testing.assert_allclose(mine / scale, theirs / scale, atol=5e-6)  # float32, sums in another order
+
+
+def test_both_directions_see_the_whole_segment_and_no_other():
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.normal(size=(1, 130, 2, 72)), jnp.float32) for _ in range(3))
+    low = jnp.where(jnp.arange(130) < 50, 0, 50)[None]
+    high = jnp.where(jnp.arange(130) < 50, 49, 129)[None]
+    ours = attention_pallas_tpu(q, k, v, low, causal=False, interpret=True)
+    np.testing.assert_allclose(ours, attention_reference(q, k, v, low, high), atol=5e-6)  # as above

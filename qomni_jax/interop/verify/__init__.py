@@ -8,12 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qomni_jax.interop.encoder_model import open_audio_encoder, open_vision_encoder
 from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.model import open_language_model
-from qomni_jax.interop.verify import gated_delta_rule, language_model, mtp
+from qomni_jax.interop.verify import audio_encoder, gated_delta_rule, language_model, mtp, vision_encoder
 from qomni_jax.interop.verify.golden import Golden, as_json, compare, read_golden
 
-_WITH_MODEL = (language_model, mtp)
+# What a golden may be of, and how its checkpoint is opened: (configuration or description, parameters).
+_WITH_MODEL: tuple[tuple[Any, Any], ...] = (
+    (language_model, open_language_model),
+    (mtp, open_language_model),
+    (audio_encoder, open_audio_encoder),
+    (vision_encoder, open_vision_encoder),
+)
 
 
 def verify(checkpoint: Sequence[str | os.PathLike[str]], golden_path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -43,10 +50,10 @@ def _compute(
     """Names of the inputs, and the values that we compute."""
     if gated_delta_rule.matches(names):
         return gated_delta_rule.inputs(names), gated_delta_rule.compute(golden)
-    family = next((family for family in _WITH_MODEL if family.matches(names)), None)
-    if family is None:
+    family, open_model = next((pair for pair in _WITH_MODEL if pair[0].matches(names)), (None, None))
+    if family is None or open_model is None:
         raise CheckpointError(f"{source}: tensors {', '.join(sorted(names)[:4])}, ...: not a golden of a known kind")
     if not checkpoint:
         raise CheckpointError(f"{source}: --checkpoint is missing: accepted is the checkpoint that the golden is of")
-    description, parameters = open_language_model(checkpoint, dtype=jnp.float32)
-    return family.inputs(names), family.compute(golden, description, parameters)
+    of_what, parameters = open_model(checkpoint, dtype=jnp.float32)
+    return family.inputs(names), family.compute(golden, of_what, parameters)

@@ -1,5 +1,5 @@
-"""Causal grouped-query attention over packed rows and over a key-value cache."""
+"""Causal grouped-query attention over packed rows and over a key-value cache; attention in both directions."""
 
-from qomni_jax.ops.attention.api import BACKENDS, grouped_query_attention
+from qomni_jax.ops.attention.api import BACKENDS, bidirectional_attention, grouped_query_attention
 
-__all__ = ["BACKENDS", "grouped_query_attention"]
+__all__ = ["BACKENDS", "bidirectional_attention", "grouped_query_attention"]

@@ -1,4 +1,4 @@
-"""The public function, and the choice of a form for it."""
+"""The public functions, and the choice of a form for them."""
 
 import jax
 from jax import Array
@@ -49,8 +49,6 @@ def grouped_query_attention(
     slots, kv_heads = k.shape[1:3]
     if heads % kv_heads:
         raise ValueError(f"attention: {heads} query heads: accepted is a multiple of {kv_heads} key heads")
-    if backend not in ("auto", *BACKENDS):
-        raise ValueError(f"attention: backend {backend!r}: accepted is auto, {', '.join(BACKENDS)}")
     if start is None and slots != steps:
         raise ValueError(f"attention: {slots} keys for {steps} queries: accepted without `start` is as many")
     if start is not None and segment_ids is not None:
@@ -58,17 +56,75 @@ def grouped_query_attention(
     offset = jnp.zeros(batch, jnp.int32) if start is None else start.astype(jnp.int32)
     slot = offset[:, None] + jnp.arange(steps, dtype=jnp.int32)
     low = _first_visible(slot, first, segment_ids)
-    if backend == "auto":
-        backend = "pallas_tpu" if jax.default_backend() == "tpu" else "xla"
-        if steps <= _DIRECT_STEPS or (backend == "xla" and steps * slots <= _DIRECT_SCORES):
-            backend = "reference"
-    if backend == "pallas_tpu" and start is None:
-        o = attention_pallas_tpu(q, k, v, low)
-    elif backend == "reference":
-        o = checkpoint_name(attention_reference(q, k, v, offset, low), "attention_out")
-    else:
-        o = checkpoint_name(attention_blocked(q, k, v, offset, low), "attention_out")
+    form = _form(backend, steps, slots)
+    form = "xla" if form == "pallas_tpu" and start is not None else form
+    o = _attend(form, q, k, v, low, slot, causal=True)
     return o if first is None else jnp.where((slot < first[:, None])[..., None, None], 0, o)
+
+
+def bidirectional_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    lengths: Array | None = None,
+    window: int | Array | None = None,
+    backend: str = "auto",
+) -> Array:
+    """Softmax attention of the tokens of a row on each other, scale D^-0.5, softmax in float32.
+
+    Args:
+      q, k, v: `[R, L, H, D]`.
+      lengths: `[R]` tokens a row. What follows is padding: it is not seen and gets 0. None: all are tokens.
+      window: token t sees those of its block `t // window` alone. As an int, blocks become rows and the cost is linear
+        in L; as a traced whole number, one program serves every window. None: the whole row.
+      backend: as in `grouped_query_attention`.
+
+    Returns `[R, L, H, D]` in q's type; names for rematerialisation as in `grouped_query_attention`.
+
+    Raises ValueError for arrays of different shapes, an unknown backend, or an int window below 1.
+    """
+    rows, steps = q.shape[:2]
+    if not q.shape == k.shape == v.shape:
+        raise ValueError(f"attention: q {q.shape}, k {k.shape}, v {v.shape}: accepted are equal shapes")
+    lengths = jnp.full(rows, steps, jnp.int32) if lengths is None else lengths.astype(jnp.int32)
+    if isinstance(window, int):
+        if window < 1:
+            raise ValueError(f"attention: window {window}: accepted is 1 or more tokens")
+        blocks = -(-steps // window)
+        padding = ((0, 0), (0, blocks * window - steps), (0, 0), (0, 0))
+        q, k, v = (jnp.pad(x, padding).reshape(rows * blocks, window, *x.shape[2:]) for x in (q, k, v))
+        inside = jnp.clip(lengths[:, None] - window * jnp.arange(blocks), 0, window).reshape(-1)
+        o = bidirectional_attention(q, k, v, lengths=inside, backend=backend)
+        return o.reshape(rows, blocks * window, *q.shape[2:])[:, :steps]
+    at, end = jnp.arange(steps, dtype=jnp.int32), lengths[:, None]
+    first = jnp.zeros_like(at) if window is None else at // window * window
+    last = jnp.full_like(at, steps - 1) if window is None else first + window - 1
+    real = at < end
+    # Padding sees padding: no query sees nothing.
+    low = jnp.where(real, first, end)
+    high = jnp.where(real, jnp.minimum(last, end - 1), steps - 1)
+    o = _attend(_form(backend, steps, steps), q, k, v, low, high, causal=False)
+    return jnp.where(real[..., None, None], o, 0)
+
+
+def _form(backend: str, steps: int, slots: int) -> str:
+    """What `auto` stands for with that many queries and keys; another backend is itself."""
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"attention: backend {backend!r}: accepted is auto, {', '.join(BACKENDS)}")
+    if backend != "auto":
+        return backend
+    backend = "pallas_tpu" if jax.default_backend() == "tpu" else "xla"
+    few = steps <= _DIRECT_STEPS or (backend == "xla" and steps * slots <= _DIRECT_SCORES)
+    return "reference" if few else backend
+
+
+def _attend(form: str, q: Array, k: Array, v: Array, low: Array, high: Array, *, causal: bool) -> Array:
+    """Query t of row b sees the slots `low[b, t] .. high[b, t]`."""
+    if form == "pallas_tpu":
+        return attention_pallas_tpu(q, k, v, low, causal=causal)
+    attention = attention_reference if form == "reference" else attention_blocked
+    return checkpoint_name(attention(q, k, v, low, high), "attention_out")
 
 
 def _first_visible(slot: Array, first: Array | None, segment_ids: Array | None) -> Array:

@@ -1,4 +1,4 @@
-"""The splash attention kernel that ships with jax: causal, grouped, with segments, forward and backward on a TPU."""
+"""The splash attention kernel that ships with jax: grouped, with segments, forward and backward on a TPU."""
 
 import jax
 from jax import Array
@@ -16,8 +16,12 @@ BACKWARD_KEYS = 1024
 PARTIAL_GRADIENTS = 2**31
 
 
-def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret: bool = False) -> Array:
-    """`q [B, T, H, D]`, `k, v [B, T, HK, D]`; query t of row b sees `low[b, t] .. t`, low constant in a segment.
+def attention_pallas_tpu(
+    q: Array, k: Array, v: Array, low: Array, *, causal: bool = True, interpret: bool = False
+) -> Array:
+    """`q [B, T, H, D]`, `k, v [B, T, HK, D]`; query t of row b sees its segment, causal: up to t.
+
+    `low [B, T]` is the first slot of each token's segment.
 
     Time is padded to whole blocks, channels to whole lanes. The residuals that the backward pass reads carry the name
     `attention_out`, so that rematerialisation can keep them.
@@ -44,7 +48,8 @@ def attention_pallas_tpu(q: Array, k: Array, v: Array, low: Array, *, interpret:
         n for n in range(1, group + 1) if group % n == 0 and (n * batch * partial <= PARTIAL_GRADIENTS or n == 1)
     )
     taken = group if all_at_once else taken
-    mask = splash.MultiHeadMask([splash.CausalMask((padded, padded)) for _ in range(taken)])
+    kind = splash.CausalMask if causal else splash.FullMask
+    mask = splash.MultiHeadMask([kind((padded, padded)) for _ in range(taken)])
     kernel = splash.make_splash_mqa_single_device(
         mask, block_sizes=sizes, residual_checkpoint_name="attention_out", interpret=interpret
     )

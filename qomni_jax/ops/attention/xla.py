@@ -2,7 +2,7 @@
 
 Forward: for each block of queries, over the blocks of keys that it can see, (m, l, a) <- maximum, sum and weighted
 values so far. Backward: for each block of keys, over the blocks of queries that see it, from the saved log-sum-exp.
-Blocks that lie wholly in the future, or before every segment in sight, are not computed.
+Blocks that lie wholly after or before everything in sight are not computed.
 """
 
 import functools
@@ -15,7 +15,7 @@ from qomni_jax.ops.attention.reference import HIDDEN
 
 
 def attention_blocked(
-    q: Array, k: Array, v: Array, start: Array, low: Array, *, block_q: int = 256, block_kv: int = 256
+    q: Array, k: Array, v: Array, low: Array, high: Array, *, block_q: int = 256, block_kv: int = 256
 ) -> Array:
     """Shapes and meaning as in `reference.attention_reference`."""
     batch, steps, heads, dim = q.shape
@@ -30,35 +30,36 @@ def attention_blocked(
         .transpose(1, 0, 3, 2, 4)
         for x in (k, v)
     )
-    low = jnp.pad(low, ((0, 0), (0, pad_q)), mode="edge").reshape(batch, -1, block_q).transpose(1, 0, 2)
-    o = _attend(q, k, v, start, low)  # [NQ, B, HK, G, block, D]
+    low, high = (
+        jnp.pad(x, ((0, 0), (0, pad_q)), mode="edge").reshape(batch, -1, block_q).transpose(1, 0, 2)
+        for x in (low, high)
+    )
+    o = _attend(q, k, v, low, high)  # [NQ, B, HK, G, block, D]
     return o.transpose(1, 0, 4, 2, 3, 5).reshape(batch, steps + pad_q, heads, dim)[:, :steps]
 
 
 @jax.custom_vjp
-def _attend(q: Array, k: Array, v: Array, start: Array, low: Array) -> Array:
-    return _forward(q, k, v, start, low)[0]
+def _attend(q: Array, k: Array, v: Array, low: Array, high: Array) -> Array:
+    return _forward(q, k, v, low, high)[0]
 
 
-def _scores(q_i: Array, k_j: Array, i: Array, j: Array, start: Array, low_i: Array) -> Array:
+def _scores(q_i: Array, k_j: Array, j: Array, low_i: Array, high_i: Array) -> Array:
     """Masked scores of one block of queries against one of keys: `[B, HK, G, block_q, block_kv]` float32."""
     scores = jnp.einsum("bkgqd,bksd->bkgqs", q_i, k_j, preferred_element_type=jnp.float32)
     slot = j * k_j.shape[2] + jnp.arange(k_j.shape[2])
-    last = start[:, None] + i * q_i.shape[3] + jnp.arange(q_i.shape[3])
-    visible = (slot <= last[..., None]) & (slot >= low_i[..., None])
+    visible = (slot <= high_i[..., None]) & (slot >= low_i[..., None])
     return jnp.where(visible[:, None, None], scores, HIDDEN)
 
 
-def _forward(q: Array, k: Array, v: Array, start: Array, low: Array) -> tuple[Array, Array]:
-    blocks_kv, block_q, block_kv = k.shape[0], q.shape[4], k.shape[3]
-    furthest = jnp.max(start)
+def _forward(q: Array, k: Array, v: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    blocks_kv, block_kv = k.shape[0], k.shape[3]
 
     def query_block(i: Array) -> tuple[Array, Array]:
-        q_i, low_i = q[i], low[i]
+        q_i, low_i, high_i = q[i], low[i], high[i]
 
         def kv_block(j: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             top, total, mean = carry
-            scores = _scores(q_i, k[j], i, j, start, low_i)
+            scores = _scores(q_i, k[j], j, low_i, high_i)
             new_top = jnp.maximum(top, jnp.max(scores, axis=-1))
             weights = jnp.exp(scores - new_top[..., None])
             old = jnp.exp(top - new_top)
@@ -68,22 +69,22 @@ def _forward(q: Array, k: Array, v: Array, start: Array, low: Array) -> tuple[Ar
 
         shape = q_i.shape[:-1]
         empty = (jnp.full(shape, HIDDEN, jnp.float32), jnp.zeros(shape, jnp.float32), jnp.zeros(q_i.shape, jnp.float32))
-        end = jnp.minimum((furthest + (i + 1) * block_q + block_kv - 1) // block_kv, blocks_kv)
+        end = jnp.minimum(jnp.max(high_i) // block_kv + 1, blocks_kv)
         top, total, mean = jax.lax.fori_loop(jnp.min(low_i) // block_kv, end, kv_block, empty)
         return (mean / total[..., None]).astype(q.dtype), top + jnp.log(total)
 
     return jax.lax.map(query_block, jnp.arange(q.shape[0]))
 
 
-def _forward_rule(q: Array, k: Array, v: Array, start: Array, low: Array) -> tuple[Array, tuple[Array, ...]]:
-    o, log_total = _forward(q, k, v, start, low)
-    return o, (q, k, v, start, low, o, log_total)
+def _forward_rule(q: Array, k: Array, v: Array, low: Array, high: Array) -> tuple[Array, tuple[Array, ...]]:
+    o, log_total = _forward(q, k, v, low, high)
+    return o, (q, k, v, low, high, o, log_total)
 
 
 def _backward_rule(saved: tuple[Array, ...], d_o: Array) -> tuple[Array | None, ...]:
-    q, k, v, start, low, o, log_total = saved
-    blocks_q, block_q, block_kv = q.shape[0], q.shape[4], k.shape[3]
-    furthest, lowest = jnp.max(start), jnp.min(low, axis=(1, 2))
+    q, k, v, low, high, o, log_total = saved
+    blocks_q, block_kv = q.shape[0], k.shape[3]
+    lowest, highest = jnp.min(low, axis=(1, 2)), jnp.max(high, axis=(1, 2))
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
     along = product("nbkgqd,nbkgqd->nbkgq", o, d_o)
 
@@ -92,14 +93,14 @@ def _backward_rule(saved: tuple[Array, ...], d_o: Array) -> tuple[Array | None, 
 
         def query_block(i: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             d_q, d_k, d_v = carry
-            weights = jnp.exp(_scores(q[i], k_j, i, j, start, low[i]) - log_total[i][..., None])
+            weights = jnp.exp(_scores(q[i], k_j, j, low[i], high[i]) - log_total[i][..., None])
             d_v = d_v + product("bkgqs,bkgqd->bksd", weights.astype(v.dtype), d_o[i])
             d_scores = weights * (product("bkgqd,bksd->bkgqs", d_o[i], v_j) - along[i][..., None])
             d_scores = d_scores.astype(q.dtype)
             d_k = d_k + product("bkgqs,bkgqd->bksd", d_scores, q[i])
             return d_q.at[i].add(product("bkgqs,bksd->bkgqd", d_scores, k_j)), d_k, d_v
 
-        begin = jnp.maximum(j * block_kv - furthest, 0) // block_q
+        begin = jnp.min(jnp.where(highest >= j * block_kv, jnp.arange(blocks_q), blocks_q))
         end = jnp.max(jnp.where(lowest < (j + 1) * block_kv, jnp.arange(1, blocks_q + 1), 0))
         zeros = jnp.zeros(k_j.shape, jnp.float32)
         d_q, d_k, d_v = jax.lax.fori_loop(begin, end, query_block, (d_q, zeros, zeros))
