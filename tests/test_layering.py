@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "talker": PARTS,
     "training": MODELS,
     "inference": MODELS,
-    "interop": MODELS,
+    "interop": MODELS | {"inference"},
     "serving": USES,
     "data_pipelines": BASE | {"sequence", "audio", "vision"},
     "tpu_scripts": USES | {"experiments", "data_pipelines"},

@@ -24,10 +24,15 @@ def load_parameters(
 
     Raises CheckpointError as `load_tensors`, and for a repeated head that is not the embedding.
     """
+    require_equal_head(released, plan)
+    return load_tensors(released, plan.rules, dtype=dtype, shardings=shardings)
+
+
+def require_equal_head(released: Released, plan: Plan) -> None:
+    """Raises CheckpointError for a repeated head that is not the embedding."""
     if plan.repeated_head:
         with released.open() as reader:
             _require_equal(reader, released, f"{plan.layout.prefix}embed_tokens.weight", plan.layout.head)
-    return load_tensors(released, plan.rules, dtype=dtype, shardings=shardings)
 
 
 def load_tensors(

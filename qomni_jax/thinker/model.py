@@ -90,7 +90,7 @@ class Thinker(nn.Module):
                 raise ValueError("images for a Thinker without a vision encoder: accepted is one with `vision`")
             seen = self.vision_encoder(media.patches, media.grids)
             parts.append(seen.tokens.reshape(-1, dim).astype(dtype))
-            deepstack = seen.deepstack.reshape(seen.deepstack.shape[0], -1, dim).astype(dtype)
+            deepstack = seen.deepstack.reshape(len(seen.deepstack), len(parts[-1]), dim).astype(dtype)
         if media.features is not None:
             if self.config.audio is None:
                 raise ValueError("audio for a Thinker without an audio encoder: accepted is one with `audio`")

@@ -11,11 +11,13 @@ import numpy as np
 from qomni_jax.interop.encoder_model import open_audio_encoder, open_vision_encoder
 from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.model import open_language_model
-from qomni_jax.interop.verify import audio_encoder, gated_delta_rule, language_model, mtp, vision_encoder
+from qomni_jax.interop.thinker_model import open_thinker
+from qomni_jax.interop.verify import audio_encoder, gated_delta_rule, language_model, mtp, thinker, vision_encoder
 from qomni_jax.interop.verify.golden import Golden, as_json, compare, read_golden
 
 # What a golden may be of, and how its checkpoint is opened: (configuration or description, parameters).
 _WITH_MODEL: tuple[tuple[Any, Any], ...] = (
+    (thinker, open_thinker),
     (language_model, open_language_model),
     (mtp, open_language_model),
     (audio_encoder, open_audio_encoder),

@@ -1,0 +1,163 @@
+"""Goldens of a Thinker: one prompt with media, as the released processor lays it out.
+
+input_ids, pixel_values, pixel_values_videos, *_grid_thw, input_features, feature_attention_mask   one row
+position_ids, rope_deltas   time, height, width of each token; the next position less the length
+logits, aux_loss            of the row
+hidden_<n>                  embeddings with features in their places (0), the output of layer n - 1 before DeepStack,
+                            and last after the final norm
+greedy                      the row and its likeliest continuation
+aiv_*                       ids and positions of a video with its sound
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qomni_jax.inference.prompts import Prompt
+from qomni_jax.inference.text import TextGenerator
+from qomni_jax.interop.released_prompt import read_prompt
+from qomni_jax.interop.thinker_model import ReleasedThinker
+from qomni_jax.interop.verify.golden import Golden
+from qomni_jax.interop.verify.language_model import aux_loss
+from qomni_jax.layers.decoder import layer_intermediates
+from qomni_jax.layers.language_model import LanguageModel
+from qomni_jax.sequence.assembly import OmniSequence
+from qomni_jax.sequence.elements import Kind
+from qomni_jax.sequence.media_sizes import AudioSize, ImageSize, VideoSize
+from qomni_jax.sequence.positions import rope_delta
+from qomni_jax.sequence.timestamps import regular_patch_times
+from qomni_jax.thinker import Example, Thinker, place_features, place_media
+
+_MEDIA = {"pixel_values", "pixel_values_videos", "input_features"}
+_INPUTS = {
+    *_MEDIA,
+    "input_ids",
+    "attention_mask",
+    "mm_token_type_ids",
+    "feature_attention_mask",
+    "image_grid_thw",
+    "video_grid_thw",
+    "video_second_per_grid",
+    "aiv_input_ids",
+}
+
+
+def matches(names: set[str]) -> bool:
+    """A file with tokens and media."""
+    return "input_ids" in names and bool(names & _MEDIA)
+
+
+def inputs(names: set[str]) -> set[str]:
+    """Tokens and what the encoders read."""
+    return names & _INPUTS
+
+
+def compute(golden: Golden, model: ReleasedThinker, parameters: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor whose name is understood."""
+    config = _in_float32(model)
+    model = model._replace(config=config)
+    example = Example(_sequence(golden, model, "input_ids"), *_media(golden, model))
+    media, (slots,) = place_media([example], config)
+    tokens, positions = example.sequence.tokens[None], example.sequence.positions[:, None]
+    thinker = Thinker(config)
+
+    @jax.jit
+    def run(parameters: Any) -> Any:
+        variables = {"params": parameters}
+        features = thinker.apply(variables, media, method=Thinker.encode)
+        output, sowed = thinker.apply(
+            variables,
+            tokens,
+            positions,
+            slots=slots[None],
+            features=features,
+            method=Thinker.decode,
+            mutable=["intermediates"],
+        )
+        embeddings = LanguageModel(config.language_model).apply(
+            {"params": parameters["language_model"]}, tokens, method=LanguageModel.embed
+        )
+        return output, sowed, features, place_features(embeddings, slots[None], features)[0]
+
+    output, sowed, features, embeddings = run(parameters)
+    decoder = sowed["intermediates"]["language_model"]["decoder"]
+    layers = layer_intermediates(config.language_model.decoder, decoder)
+    found: dict[str, Any] = {"logits": output.logits, "hidden_0": embeddings}
+    found |= {f"hidden_{number}": layer["hidden"] for number, layer in enumerate(layers, 1)}
+    found |= {f"hidden_{len(layers)}": output.hidden, "position_ids": positions}
+    found["rope_deltas"] = np.array([[rope_delta(example.sequence.positions)]])
+    found["aux_loss"] = aux_loss(output.router).reshape(1)
+    if "greedy" in golden:
+        found["greedy"] = _greedy(golden["greedy"].shape[1], model, parameters, example.sequence, slots, features)
+    if "aiv_input_ids" in golden:
+        merged = _sequence(golden, model, "aiv_input_ids")
+        found["aiv_position_ids"] = merged.positions[:, None]
+        found["aiv_rope_deltas"] = np.array([[rope_delta(merged.positions)]])
+    for name in golden:
+        if name in found and not re.fullmatch("|".join(_INPUTS), name):
+            yield name, np.asarray(found[name])
+
+
+def _in_float32(model: ReleasedThinker) -> Any:
+    """Float32 activations throughout, which the tolerances assume."""
+    config = model.config
+    language_model = dataclasses.replace(config.language_model, dtype="float32")
+    encoders = {
+        name: dataclasses.replace(encoder, dtype="float32")
+        for name, encoder in (("audio", config.audio), ("vision", config.vision))
+        if encoder is not None
+    }
+    return dataclasses.replace(config, language_model=language_model, **encoders)
+
+
+def _media(golden: Golden, model: ReleasedThinker) -> tuple[list[Any], list[Any], list[np.ndarray]]:
+    """Images, videos and recordings as `thinker.Example` holds them."""
+
+    def visual(values: str, grids: str) -> list[Any]:
+        if values not in golden:
+            return []
+        shapes = [tuple(int(side) for side in grid) for grid in golden[grids]]
+        parts = np.split(golden[values], np.cumsum([np.prod(shape) for shape in shapes])[:-1])
+        return list(zip(parts, shapes, strict=True))
+
+    recordings = []
+    if "input_features" in golden and model.config.audio is not None:
+        lengths = golden["feature_attention_mask"].sum(-1)
+        recordings = [clip[:, :length].T for clip, length in zip(golden["input_features"], lengths, strict=True)]
+    return (
+        visual("pixel_values", "image_grid_thw"),
+        visual("pixel_values_videos", "video_grid_thw"),
+        recordings,
+    )
+
+
+def _sequence(golden: Golden, model: ReleasedThinker, name: str) -> OmniSequence:
+    images, videos, recordings = _media(golden, model)
+    heard = [model.config.audio.num_tokens(len(clip)) for clip in recordings] if model.config.audio else []
+    seconds = golden["video_second_per_grid"] if "video_second_per_grid" in golden else np.zeros(len(videos))
+    merged = name.startswith("aiv_")
+    sounds = heard if merged else [None] * len(videos)
+    sizes = {
+        Kind.IMAGE: [] if merged else [ImageSize(grid) for _, grid in images],
+        Kind.AUDIO: [] if merged else [AudioSize(tokens) for tokens in heard],
+        Kind.VIDEO: [
+            VideoSize(grid, tuple(regular_patch_times(grid[0], float(step)).tolist()), sound)
+            for (_, grid), step, sound in zip(videos, seconds, sounds, strict=True)
+        ],
+    }
+    return read_prompt(golden[name][0], model.pads, {kind: sizes[kind] for kind in model.pads}, model.sequence)
+
+
+def _greedy(
+    length: int, model: ReleasedThinker, parameters: Any, sequence: OmniSequence, slots: np.ndarray, features: Any
+) -> np.ndarray:
+    generator = TextGenerator(model.config.language_model, parameters["language_model"], capacity=length)
+    prompt = Prompt(sequence.tokens, sequence.positions, slots)
+    features = jax.tree.map(jnp.asarray, features)
+    said = generator.generate([prompt], length - len(sequence.tokens), features=features)
+    return np.concatenate([sequence.tokens, np.asarray(said[0], np.int32)])[None]
