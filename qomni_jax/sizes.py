@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 
+from qomni_jax.config.audio import AudioEncoderConfig
 from qomni_jax.config.decoder import (
     AttentionConfig,
     DecoderConfig,
@@ -10,7 +11,9 @@ from qomni_jax.config.decoder import (
     GatedDeltaNetConfig,
     LanguageModelConfig,
 )
+from qomni_jax.config.encoder import EncoderConfig
 from qomni_jax.config.talker import TalkerConfig
+from qomni_jax.config.vision import VisionEncoderConfig
 
 
 def talker_tiny(text_vocab_size: int = 320) -> TalkerConfig:
@@ -142,6 +145,62 @@ LANGUAGE_MODELS: dict[str, Callable[[], LanguageModelConfig]] = {
     "qwen3_5_397b_a17b": qwen3_5_397b_a17b,
     "qwen3_next_80b_a3b": qwen3_next_80b_a3b,
 }
+
+
+def audio_encoder_tiny(output_dim: int = 32) -> AudioEncoderConfig:
+    """About 20,000 parameters: two blocks, four convolutions, windows of 1.6 s. Output for `language_model_tiny`."""
+    blocks = EncoderConfig(model_dim=32, num_layers=2, num_heads=2, mlp_dim=48)
+    return AudioEncoderConfig(encoder=blocks, output_dim=output_dim, conv_channels=8, window=10)
+
+
+def audio_encoder_small(output_dim: int = 256) -> AudioEncoderConfig:
+    """0.94 million parameters: four blocks. Output for `language_model_small`. Trains on a CPU."""
+    blocks = EncoderConfig(model_dim=128, num_layers=4, num_heads=4, mlp_dim=512)
+    return AudioEncoderConfig(encoder=blocks, output_dim=output_dim, conv_channels=48)
+
+
+def audio_encoder(output_dim: int = 2048) -> AudioEncoderConfig:
+    """The audio encoder of `flash` and (4096) of `plus`, 6.25 tokens a second: a stand-in, with Qwen3-Omni's widths."""
+    return AudioEncoderConfig(encoder=_AUT_BLOCKS, output_dim=output_dim)
+
+
+def qwen3_omni_audio() -> AudioEncoderConfig:
+    """AuT of Qwen3-Omni: 13 tokens a second, windows of 8 s."""
+    return AudioEncoderConfig(
+        encoder=_AUT_BLOCKS,
+        output_dim=2048,
+        chunk_frames=100,
+        num_convs=3,
+        window=104,
+        training_windows=(13, 104),
+        projector="mlp",
+    )
+
+
+def vision_encoder_tiny(output_dim: int = 32) -> VisionEncoderConfig:
+    """About 87,000 parameters, most of them in the patches: two blocks. Output for `language_model_tiny`."""
+    blocks = EncoderConfig(model_dim=32, num_layers=2, num_heads=2, mlp_dim=48, norm_eps=1e-6, gelu="tanh")
+    return VisionEncoderConfig(encoder=blocks, output_dim=output_dim, position_side=8)
+
+
+def vision_encoder_small(output_dim: int = 256) -> VisionEncoderConfig:
+    """1.4 million parameters: four blocks. Output for `language_model_small`. Trains on a CPU."""
+    blocks = EncoderConfig(model_dim=128, num_layers=4, num_heads=4, mlp_dim=512, norm_eps=1e-6, gelu="tanh")
+    return VisionEncoderConfig(encoder=blocks, output_dim=output_dim, position_side=16)
+
+
+def qwen3_5_vision(output_dim: int = 2048) -> VisionEncoderConfig:
+    """The vision encoder of Qwen3.5, the same in all its sizes but for the output; also that of `flash` and `plus`."""
+    return VisionEncoderConfig(encoder=_VISION_BLOCKS, output_dim=output_dim)
+
+
+def qwen3_omni_vision() -> VisionEncoderConfig:
+    """The vision encoder of Qwen3-Omni, with DeepStack."""
+    return VisionEncoderConfig(encoder=_VISION_BLOCKS, output_dim=2048, deepstack_layers=(8, 16, 24))
+
+
+_AUT_BLOCKS = EncoderConfig(model_dim=1280, num_layers=32, num_heads=20, mlp_dim=5120)
+_VISION_BLOCKS = EncoderConfig(model_dim=1152, num_layers=27, num_heads=16, mlp_dim=4304, norm_eps=1e-6, gelu="tanh")
 
 
 def _experts(num_experts: int, top_k: int, width: int) -> FeedForwardConfig:

@@ -27,7 +27,7 @@ def video_patches(frames: np.ndarray, config: ImageConfig) -> tuple[np.ndarray, 
     """
     if frames.ndim != 4 or not len(frames):
         raise ValueError(f"frames {frames.shape}: accepted is [frames, height, width, 3], 1 or more")
-    size = smart_resize(*frames.shape[1:3], config)
+    size = smart_resize(frames.shape[1], frames.shape[2], config)
     pixels = np.stack([resize(frame, size) for frame in frames]).astype(np.float32)
     return patchify(pixels / 127.5 - 1.0, config)
 

@@ -61,7 +61,8 @@ class VisionEncoder(nn.Module):
             jnp.where(real, PatchMerger(c, norm_merged=True, name=f"deepstack_{i}")(tap), 0)
             for i, tap in enumerate(tapped)
         ]
-        return VisionOutput(tokens, lengths, jnp.stack(deepstack) if deepstack else jnp.zeros((0, *tokens.shape)))
+        nothing = jnp.zeros((0, *tokens.shape), tokens.dtype)
+        return VisionOutput(tokens, lengths, jnp.stack(deepstack) if deepstack else nothing)
 
 
 class PatchMerger(nn.Module):

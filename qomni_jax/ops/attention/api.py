@@ -88,9 +88,9 @@ def bidirectional_attention(
     if not q.shape == k.shape == v.shape:
         raise ValueError(f"attention: q {q.shape}, k {k.shape}, v {v.shape}: accepted are equal shapes")
     lengths = jnp.full(rows, steps, jnp.int32) if lengths is None else lengths.astype(jnp.int32)
-    if isinstance(window, int):
-        if window < 1:
-            raise ValueError(f"attention: window {window}: accepted is 1 or more tokens")
+    if isinstance(window, int) and window < 1:
+        raise ValueError(f"attention: window {window}: accepted is 1 or more tokens")
+    if isinstance(window, int) and window < steps:
         blocks = -(-steps // window)
         padding = ((0, 0), (0, blocks * window - steps), (0, 0), (0, 0))
         q, k, v = (jnp.pad(x, padding).reshape(rows * blocks, window, *x.shape[2:]) for x in (q, k, v))
