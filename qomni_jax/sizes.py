@@ -13,6 +13,7 @@ from qomni_jax.config.decoder import (
 )
 from qomni_jax.config.encoder import EncoderConfig
 from qomni_jax.config.talker import TalkerConfig
+from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.config.vision import VisionEncoderConfig
 
 
@@ -197,6 +198,53 @@ def qwen3_5_vision(output_dim: int = 2048) -> VisionEncoderConfig:
 def qwen3_omni_vision() -> VisionEncoderConfig:
     """The vision encoder of Qwen3-Omni, with DeepStack."""
     return VisionEncoderConfig(encoder=_VISION_BLOCKS, output_dim=2048, deepstack_layers=(8, 16, 24))
+
+
+def thinker_tiny(vocab_size: int = 320) -> ThinkerConfig:
+    """About 260,000 parameters: `language_model_tiny` and both encoders."""
+    return ThinkerConfig(language_model_tiny(vocab_size), audio_encoder_tiny(), vision_encoder_tiny())
+
+
+def thinker_small(vocab_size: int = 4096) -> ThinkerConfig:
+    """`language_model_small` and both encoders. Trains on a CPU."""
+    return ThinkerConfig(language_model_small(vocab_size), audio_encoder_small(), vision_encoder_small())
+
+
+def thinker_flash() -> ThinkerConfig:
+    """The Thinker of `flash` with both encoders."""
+    return ThinkerConfig(flash(), audio_encoder(2048), qwen3_5_vision(2048))
+
+
+def thinker_plus() -> ThinkerConfig:
+    """The Thinker of `plus` with both encoders."""
+    return ThinkerConfig(plus(), audio_encoder(4096), qwen3_5_vision(4096))
+
+
+def qwen3_omni_thinker() -> ThinkerConfig:
+    """The Thinker of Qwen3-Omni-30B-A3B: attention alone, no shared expert, DeepStack."""
+    language_model = LanguageModelConfig(
+        vocab_size=152_064,
+        decoder=DecoderConfig(
+            model_dim=2048,
+            periods=48,
+            pattern=("attention",),
+            attention=AttentionConfig(
+                num_heads=32,
+                num_kv_heads=4,
+                head_dim=128,
+                rotary_fraction=1.0,
+                rope_theta=1e6,
+                mrope_section=(24, 20, 20),
+                gated=False,
+            ),
+            feed_forward=FeedForwardConfig(hidden_dim=0, num_experts=128, top_k=8, expert_dim=768),
+            gdn=GatedDeltaNetConfig(
+                num_key_heads=16, num_value_heads=32, head_key_dim=128, head_value_dim=128, chunk_size=64
+            ),
+            zero_centred_norms=False,
+        ),
+    )
+    return ThinkerConfig(language_model, qwen3_omni_audio(), qwen3_omni_vision())
 
 
 _AUT_BLOCKS = EncoderConfig(model_dim=1280, num_layers=32, num_heads=20, mlp_dim=5120)

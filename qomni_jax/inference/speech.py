@@ -26,7 +26,8 @@ class SpeechRequest:
 
     @property
     def limit(self) -> int:
-        """Frames at which speech that does not end itself is stopped: two and a half times what is expected."""
+        """Frames at which speech that does not end itself is stopped, if there is room for so many: two and a half
+        times what is expected."""
         return int(2.5 * self.rate * len(self.text)) + 25
 
 
@@ -93,17 +94,17 @@ class Speaker:
         return self.config.max_positions - 2
 
     def _check(self, request: SpeechRequest) -> None:
-        steps = len(request.text) + request.limit
-        if len(request.text) > self.max_text or steps > self._max_steps:
+        expected = int(request.rate * len(request.text)) + 1
+        if len(request.text) > self.max_text or len(request.text) + expected > self._max_steps:
             raise ValueError(
                 f"text of {len(request.text)} tokens: accepted are at most {self.max_text} tokens and, with the speech "
-                f"they may need ({request.limit} frames), {self._max_steps} stream steps"
+                f"that is expected of them ({expected} frames), {self._max_steps} stream steps"
             )
 
     def _start(self, rows: Sequence[SpeechRequest]) -> talker_stream.StreamCarry:
         prompt = jnp.asarray(np.stack([r.prompt for r in rows]))
         rate = jnp.asarray([r.rate for r in rows], jnp.float32)
-        limit = jnp.asarray([r.limit for r in rows], jnp.int32)
+        limit = jnp.asarray([min(r.limit, self._max_steps - len(r.text)) for r in rows], jnp.int32)
         return self.streamer.prefill(self.params, prompt, rate, limit, self._keys([r.key for r in rows]))
 
     def _keys(self, keys: Sequence[int]) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Makes `tests/goldens/thinker_*` with the reference (the extra `peer`): `python -m tests.interop.make_thinker_goldens`.
+"""Makes `tests/goldens/thinker_*` with the reference: `python -m tests.interop.make_thinker_goldens`, extra `peer`.
 
 Two tiny Thinkers with random weights, one prompt each: Qwen3.5 with an image and a video, Qwen3-Omni with a recording
 besides, and its positions of a video with sound. Every parameter is random, so that none can be left out unnoticed.
@@ -94,9 +94,7 @@ FRAMES, AUDIO_TOKENS = 117, 16
 def model_of(kind: type, config: dict, seed: int) -> torch.nn.Module:
     """The reference's model with every parameter random: matrices of variance 1 / inputs, the rest near its use."""
     torch.manual_seed(seed)
-    text = config["text_config"]
-    model = kind(AutoConfig.for_model(**{**config, "dtype": "float32"})).eval()
-    del text
+    model = kind(AutoConfig.for_model(**config, dtype="float32")).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2 and "embed" not in name:
@@ -149,7 +147,10 @@ def qwen3_5() -> None:
     inputs["mm_token_type_ids"] = np.array([[1 if i == 150 else 2 if i == 151 else 0 for i in ids]], np.int32)
     found = run(model, inputs)
     positions, delta = model.model.get_rope_index(
-        **{k: torch.from_numpy(inputs[k]) for k in ("input_ids", "mm_token_type_ids", "image_grid_thw", "video_grid_thw")}
+        **{
+            k: torch.from_numpy(inputs[k])
+            for k in ("input_ids", "mm_token_type_ids", "image_grid_thw", "video_grid_thw")
+        }
     )
     write("thinker_qwen3_5", model, inputs, {**found, "position_ids": positions, "rope_deltas": delta})
 

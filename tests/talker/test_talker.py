@@ -156,8 +156,19 @@ def test_all_text_is_read_before_speech_may_end_and_runaways_are_stopped(params,
             assert len(said.codes) == request.limit
 
 
+def test_speech_is_stopped_where_there_is_no_room_for_more(params):
+    room = CONFIG.max_positions - 2
+    request = dataclasses.replace(requests()[0], rate=5.0, text=np.array([*[9] * 11, END], np.int32))
+    assert 12 + request.limit > room > 12 + 60
+    (said,) = speaker(params, SCHEMES[0]).speak([request], batch_size=5)
+    assert len(said.codes) <= room - 12
+    assert said.ended or len(said.codes) == room - 12
+
+
 def test_text_beyond_the_limits_is_refused(params):
     voice = speaker(params, SCHEMES[0])
+    with pytest.raises(ValueError, match=r"expected of them \(109 frames\), 94 stream steps"):
+        voice.speak([dataclasses.replace(requests()[0], rate=9.0, text=np.full(12, 9, np.int32))], batch_size=5)
     long = SpeechRequest(np.array([1, 2], np.int32), np.full(13, 9, np.int32), 1.0)
     with pytest.raises(ValueError, match="13 tokens"):
         voice.speak([long], batch_size=1)
