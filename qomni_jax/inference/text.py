@@ -1,6 +1,6 @@
 """Text from a language model: prefill in chunks, then one token a step, rows at their own lengths."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import functools
 from typing import Any, NamedTuple
 
@@ -103,6 +103,36 @@ class TextGenerator:
 
         `keys`: a number a row, which the row's draws are made from (default: its place in the batch).
         """
+        settings, cache, start = self._start(prompts, max_new_tokens, keys, features)
+        said, _ = _generate(settings, self.params, cache, start)
+        return as_lists(said)
+
+    def stream(
+        self,
+        prompt: Prompt | Sequence[int],
+        max_new_tokens: int,
+        key: int = 0,
+        features: MediaFeatures | None = None,
+    ) -> Iterator[int]:
+        """The tokens that `generate` gives for this prompt and key, one by one as they are drawn."""
+        settings, cache, start = self._start([prompt], max_new_tokens, [key], features)
+        # The number of tokens is the caller's affair: one compiled step serves all.
+        settings = settings._replace(max_new_tokens=0, stop_tokens=())
+        loop = _begin_jit(settings, cache, start)
+        for index in range(max_new_tokens):
+            token = int(loop.token[0])
+            yield token
+            if token in self.stop_tokens or index + 1 == max_new_tokens:
+                return
+            loop = _next_jit(settings, self.params, start, loop)
+
+    def _start(
+        self,
+        prompts: Sequence[Prompt | Sequence[int]],
+        max_new_tokens: int,
+        keys: Sequence[int] | None,
+        features: MediaFeatures | None,
+    ) -> tuple["_Settings", Cache, "_Start"]:
         check_room(prompts, max_new_tokens, self.capacity)
         keys = range(len(prompts)) if keys is None else keys
         if len(keys) != len(prompts):
@@ -112,8 +142,7 @@ class TextGenerator:
         settings = _Settings(self.config, self.sampling, max_new_tokens, self.stop_tokens)
         numbers = jnp.asarray([int(key) % 2**32 for key in keys], jnp.uint32)
         start = _Start(state.logits, jnp.asarray(rows.shift), numbers, self._present(rows))
-        said, _ = _generate(settings, self.params, state.cache, start)
-        return as_lists(said)
+        return settings, state.cache, start
 
     def _present(self, rows: Rows) -> Array:
         """`[B, V]`: which tokens stand in each prompt; without a penalty, which nobody asks, `[B, 0]`."""
@@ -212,43 +241,63 @@ class _Start(NamedTuple):
     present: Array  # [B, V] tokens that stand in the row, or [B, 0]
 
 
+class _Loop(NamedTuple):
+    """A generation between two steps."""
+
+    index: Array  # [] tokens drawn before `token`
+    token: Array  # [B] drawn, not read yet
+    present: Array
+    cache: Cache
+
+
+def _draw(settings: _Settings, start: _Start, index: Array, logits: Array, present: Array) -> tuple[Array, Array]:
+    """Token number `index` of each row, and `present` with it."""
+    sampling = settings.sampling
+    if sampling.repetition_penalty != 1.0:
+        logits = penalize_repetition(logits, present, sampling.repetition_penalty)
+    root = jax.random.key(sampling.seed)
+    keys = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(root, key), index))(start.keys)
+    token = sample(logits, keys, **sampling.draw)
+    return token, present.at[jnp.arange(len(token)), token].set(True) if present.shape[1] else present
+
+
+def _begin(settings: _Settings, cache: Cache, start: _Start) -> _Loop:
+    index = jnp.zeros((), jnp.int32)
+    return _Loop(index, *_draw(settings, start, index, start.logits, start.present), cache)
+
+
+def _next(settings: _Settings, params: Any, start: _Start, loop: _Loop) -> _Loop:
+    positions = (loop.cache.lengths - loop.cache.first + start.shift)[:, None]
+    model = LanguageModel(settings.config)
+    out = model.apply({"params": params}, loop.token[:, None], positions, cache=loop.cache)
+    index = loop.index + 1
+    return _Loop(index, *_draw(settings, start, index, out.logits[:, 0], loop.present), out.cache)
+
+
+_begin_jit = jax.jit(_begin, static_argnums=0, donate_argnums=1)
+_next_jit = jax.jit(_next, static_argnums=0, donate_argnums=3)
+
+
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _generate(settings: _Settings, params: Any, cache: Cache, start: _Start) -> tuple[Generated, Cache]:
     """What is said, and the cache after it: returned so that the one passed in is written in place."""
-    config, sampling, max_new_tokens, stop_tokens = settings
     batch = start.logits.shape[0]
-    root = jax.random.key(sampling.seed)
-    row_keys = jax.vmap(lambda key: jax.random.fold_in(root, key))(start.keys)
 
-    def draw(logits: Array, index: Array, present: Array) -> tuple[Array, Array]:
-        if sampling.repetition_penalty != 1.0:
-            logits = penalize_repetition(logits, present, sampling.repetition_penalty)
-        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(row_keys)
-        token = sample(logits, step_keys, **sampling.draw)
-        return token, present.at[jnp.arange(batch), token].set(True) if present.shape[1] else present
+    def going(state: Any) -> Array:
+        loop, _, _, done = state
+        return (loop.index < settings.max_new_tokens) & ~jnp.all(done)
 
-    def going(loop: Any) -> Array:
-        return (loop[0] < max_new_tokens) & ~jnp.all(loop[3])
-
-    def body(loop: Any) -> Any:
-        index, tokens, lengths, done, token, present, cache = loop
-        tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[:, None], index, axis=1)
+    def body(state: Any) -> Any:
+        loop, tokens, lengths, done = state
+        tokens = jax.lax.dynamic_update_slice_in_dim(tokens, loop.token[:, None], loop.index, axis=1)
         lengths = lengths + ~done
-        done = done | is_stop(token, stop_tokens)
-        positions = (cache.lengths - cache.first + start.shift)[:, None]
-        out = LanguageModel(config).apply({"params": params}, token[:, None], positions, cache=cache)
-        token, present = draw(out.logits[:, 0], index + 1, present)
-        return index + 1, tokens, lengths, done, token, present, out.cache
+        done = done | is_stop(loop.token, settings.stop_tokens)
+        return _next(settings, params, start, loop), tokens, lengths, done
 
-    first, present = draw(start.logits, jnp.zeros((), jnp.int32), start.present)
-    loop = (
-        jnp.zeros((), jnp.int32),
-        jnp.zeros((batch, max_new_tokens), jnp.int32),
+    nothing = (
+        jnp.zeros((batch, settings.max_new_tokens), jnp.int32),
         jnp.zeros(batch, jnp.int32),
         jnp.zeros(batch, bool),
-        first,
-        present,
-        cache,
     )
-    _, tokens, lengths, _, _, _, cache = jax.lax.while_loop(going, body, loop)
-    return Generated(tokens, lengths), cache
+    loop, tokens, lengths, _ = jax.lax.while_loop(going, body, (_begin(settings, cache, start), *nothing))
+    return Generated(tokens, lengths), loop.cache

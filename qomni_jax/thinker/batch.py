@@ -2,30 +2,15 @@
 
 from collections.abc import Sequence
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 
 from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.sequence.assembly import OmniSequence
 from qomni_jax.sequence.elements import Kind
+from qomni_jax.sequence.example import Example
 from qomni_jax.thinker.model import Media
-from qomni_jax.vision.patches import Grid, frame_rows
-
-
-class Example(NamedTuple):
-    """A conversation, and its media in the order in which they stand in it.
-
-    Attributes:
-      sequence: of one conversation, or one row of several (`sequence.packing`).
-      images, videos: patches `[t * h * w, patch]` and grid of each (`vision.patches`).
-      recordings: log-mel frames `[F, mels]` of each, the sound of videos among them.
-    """
-
-    sequence: OmniSequence
-    images: Sequence[tuple[np.ndarray, Grid]] = ()
-    videos: Sequence[tuple[np.ndarray, Grid]] = ()
-    recordings: Sequence[np.ndarray] = ()
+from qomni_jax.vision.patches import frame_rows
 
 
 def place_media(examples: Sequence[Example], config: ThinkerConfig) -> tuple[Media | None, list[np.ndarray]]:

@@ -71,6 +71,7 @@ def test_drawn_rows_say_the_same_alone_and_other_keys_say_otherwise(model):
     generator = TextGenerator(*model, capacity=40, sampling=sampling)
     together = generator.generate(prompts(), NEW, keys=[7, 8, 9, 10])
     assert generator.generate(prompts()[2:3], NEW, keys=[9]) == together[2:3]
+    assert list(generator.stream(prompts()[2], NEW, key=9)) == together[2]
     assert generator.generate(prompts()[2:3], NEW, keys=[10]) != together[2:3]
 
 
@@ -164,6 +165,8 @@ def test_stop_tokens_end_their_rows_alone(model, answers):
     stop = answers[1][6]
     expected = [row[: row.index(stop) + 1] if stop in row else row for row in answers]
     assert len({len(row) for row in expected}) > 1
+    said = TextGenerator(*model, capacity=40, stop_tokens=(stop,)).stream(prompts()[1], NEW)
+    assert list(said) == expected[1]
     for generator in (
         TextGenerator(*model, capacity=40, stop_tokens=(stop,)),
         SpeculativeGenerator(*model, capacity=40, stop_tokens=(stop,), drafts=3),
