@@ -1,9 +1,9 @@
 """Log-mel features of the audio encoders: a numpy form (loaders), a jax form (accelerators) and a stream, which agree.
 
-Frame f is centred on sample `f * hop`; its window reaches half a window to both sides, and where it leaves the recording
-the recording is reflected about its first or last sample. A recording of n samples has `n // hop` frames, whatever
-batch it travels in: what the released extractor calls dropping the last frame. Values are `(log10(max(power, 1e-10)) + 4) / 4`
-after the floor of `AudioFeatureConfig.floor` (the Whisper extractor's formula, 128 slaney mels).
+Frame f is centred on sample `f * hop`; its window reaches half its size to both sides, and where it leaves the
+recording, the recording is reflected about its first or last sample. A recording of n samples has `n // hop` frames,
+whatever batch it travels in: the released extractor calls it dropping the last frame. A value is
+`(max(log10(max(mel power, 1e-10)), floor) + 4) / 4`, the Whisper extractor's formula with 128 mels.
 
 Recordings shorter than the reflection (half a window and one sample, 201) are reflected as often as needed, back and
 forth, as numpy and librosa do. Less than a hop has no frame.
@@ -51,8 +51,8 @@ def encoder_features_jax(
 ) -> jax.Array:
     """The same features under jit and grad, floating `[..., n]` -> float32 `[..., n // hop, num_mels]`.
 
-    `lengths`, integers `[...]` from 1 to n, are the samples of each recording in a padded batch. A recording then has the
-    features it has alone, followed by zeros.
+    `lengths`, integers `[...]` from 1 to n, are the samples of each recording in a padded batch. A recording then has
+    the features it has alone, followed by zeros.
     """
     frames = config.num_frames(waveform.shape[-1])
     shape = (*waveform.shape[:-1], frames, config.num_mels)
@@ -90,8 +90,8 @@ class FeatureStream:
         """Raises ValueError for a config whose floor is not known in advance."""
         if config.floor != "fixed":
             raise ValueError(
-                f"AudioFeatureConfig.floor = {config.floor!r} of a stream: accepted is 'fixed' (the utterance floor needs "
-                "the whole recording, see encoder_features)"
+                f"AudioFeatureConfig.floor = {config.floor!r} of a stream: accepted is 'fixed' (the utterance floor "
+                "needs the whole recording, see encoder_features)"
             )
         self._config = config
         self._held = np.zeros(0, np.float32)
