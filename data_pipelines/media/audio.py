@@ -4,24 +4,24 @@ Channels are averaged, the low-frequency one too. The sample at index i is heard
 track starts: where the pictures start earlier, silence comes first. A file is opened by its content, whatever its name.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 import itertools
 import os
 
 from av import AudioFrame, AudioResampler
+from av.audio.stream import AudioStream
 from av.codec.context import Flags2
 from av.container import InputContainer
-from av.stream import Stream
 import numpy as np
 import soxr
 
-from data_pipelines.media.containers import audio_stream, clock_start, open_media, select, start_seconds
+from data_pipelines.media.containers import clock_start, open_media, require_audio, select, start_seconds
 from data_pipelines.media.errors import AUDIO, MediaError
 from data_pipelines.media.sample_count import manual_skip, native_samples
 
 SAMPLE_RATE = 16_000
 _BLOCK_SIZE = 10 * SAMPLE_RATE
-# A frame has room for 8 pointers to planes; PyAV looks for the end of the list behind them.
+# PyAV converts no 64-bit integers, and misreads this many planes: it looks for the end of a list that has room for 8.
 _PLANES = 8
 
 
@@ -34,7 +34,7 @@ def read_audio(path: str | os.PathLike) -> np.ndarray:
     return np.concatenate(list(audio_blocks(path)))
 
 
-def audio_blocks(path: str | os.PathLike, block_size: int = _BLOCK_SIZE) -> Iterator[np.ndarray]:
+def audio_blocks(path: str | os.PathLike, block_size: int = _BLOCK_SIZE) -> Generator[np.ndarray]:
     """The same samples as `read_audio` in blocks of `block_size`, float32 `[block_size]`, the last one shorter.
 
     Packets are counted before the first block, so that a file that is cut short gives no block. Damage inside is found
@@ -47,7 +47,7 @@ def audio_blocks(path: str | os.PathLike, block_size: int = _BLOCK_SIZE) -> Iter
     """
     count = native_samples(path)
     with open_media(path, AUDIO) as container:
-        stream = audio_stream(container)
+        stream = require_audio(path, container)
         rate, lead = stream.rate, _leading_silence(container, stream)
         if not resampled_length(count, rate):
             raise MediaError(path, "has no samples", AUDIO)
@@ -65,7 +65,7 @@ def num_samples(path: str | os.PathLike) -> int:
     """
     count = native_samples(path)
     with open_media(path, AUDIO) as container:
-        stream = audio_stream(container)
+        stream = require_audio(path, container)
         if not resampled_length(count, stream.rate):
             return 0
         return resampled_length(count + _leading_silence(container, stream), stream.rate)
@@ -76,12 +76,14 @@ def resampled_length(samples: int, rate: int) -> int:
     return (2 * samples * SAMPLE_RATE + rate) // (2 * rate)
 
 
-def _leading_silence(container: InputContainer, stream: Stream) -> int:
+def _leading_silence(container: InputContainer, stream: AudioStream) -> int:
     """Samples, at the track's own rate, between the start of the file and that of its sound track."""
     return round((start_seconds(stream) - clock_start(container)) * stream.rate)
 
 
-def _decoded(path: str | os.PathLike, container: InputContainer, stream: Stream, count: int) -> Iterator[np.ndarray]:
+def _decoded(
+    path: str | os.PathLike, container: InputContainer, stream: AudioStream, count: int
+) -> Iterator[np.ndarray]:
     """The first `count` samples of the track, mono, at its own sample rate."""
     if stream.codec_context.name == "flac":
         stream.codec_context.options = {"err_detect": "crccheck+explode"}
@@ -104,10 +106,11 @@ def _decoded(path: str | os.PathLike, container: InputContainer, stream: Stream,
 
 def _mono(frame: AudioFrame) -> np.ndarray:
     """The average of a frame's channels, float32 `[samples]`, full scale 1."""
-    if frame.format.is_planar and len(frame.layout.channels) >= _PLANES:
+    many_planes = frame.format.is_planar and len(frame.layout.channels) >= _PLANES
+    if many_planes or frame.format.name.startswith("s64"):
         (frame,) = AudioResampler(format="flt").resample(frame)
     samples = frame.to_ndarray()
-    channels = samples if frame.format.is_planar else samples.reshape(frame.samples, -1).T
+    channels: np.ndarray = samples if frame.format.is_planar else samples.reshape(frame.samples, -1).T
     if channels.dtype == np.uint8:
         return (channels.mean(axis=0, dtype=np.float32) - 128.0) / 128.0
     scale = 1.0 if channels.dtype.kind == "f" else float(np.iinfo(channels.dtype).max) + 1.0

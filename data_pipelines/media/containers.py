@@ -6,15 +6,19 @@ playlists and scripts, which may read other files, for media.
 
 from collections.abc import Iterator
 import contextlib
+from fractions import Fraction
 import os
 import pathlib
+from typing import cast
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
+from av.video.stream import VideoStream
 
 from data_pipelines.media.completeness import missing_part
-from data_pipelines.media.errors import MEDIA, MediaError
+from data_pipelines.media.errors import AUDIO, MEDIA, VIDEO, MediaError
 
 IMAGES = ("png", "jpeg", "webp")
 # The name of FFmpeg's demuxer.
@@ -62,21 +66,39 @@ def open_media(path: str | os.PathLike, accepted: str) -> Iterator[InputContaine
         raise MediaError(path, f"is cut short, {missing}", accepted)
     try:
         # Absolute and with its protocol: a name may hold colons.
-        with av.open(f"file:{pathlib.Path(path).absolute()}", format=_DEMUXERS[name]) as container:
+        address = f"file:{pathlib.Path(path).absolute()}"
+        # Titles and the like are in any encoding, and of no interest here.
+        with av.open(address, format=_DEMUXERS[name], metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
         raise MediaError(path, f"is a damaged {name} file ({error.strerror})", accepted) from error
 
 
-def audio_stream(container: InputContainer) -> Stream | None:
-    """The first sound track, if there is one."""
-    return next(iter(container.streams.audio), None)
+def audio_stream(container: InputContainer) -> AudioStream | None:
+    """The first sound track of a codec that FFmpeg knows, if there is one."""
+    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
-def video_stream(container: InputContainer) -> Stream | None:
-    """The first video track that is not a cover picture, if there is one."""
-    tracks = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
-    return next(tracks, None)
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The first video track of a codec that FFmpeg knows that is not a cover picture, if there is one."""
+    tracks = (stream for stream in container.streams.video if stream.codec_context is not None)
+    return next((stream for stream in tracks if not stream.disposition & Disposition.attached_pic), None)
+
+
+def require_audio(path: str | os.PathLike, container: InputContainer) -> AudioStream:
+    """The sound track. Raises MediaError if there is none."""
+    stream = audio_stream(container)
+    if stream is None:
+        raise MediaError(path, "has no sound track", AUDIO)
+    return stream
+
+
+def require_video(path: str | os.PathLike, container: InputContainer) -> VideoStream:
+    """The video track. Raises MediaError if there is none."""
+    stream = video_stream(container)
+    if stream is None:
+        raise MediaError(path, "has no video track", VIDEO)
+    return stream
 
 
 def select(container: InputContainer, stream: Stream) -> None:
@@ -94,7 +116,12 @@ def clock_start(container: InputContainer) -> float:
 
 def start_seconds(stream: Stream) -> float:
     """Seconds of the file's own clock at which the track starts, encoder delay left out."""
-    return float((stream.start_time or 0) * stream.time_base)
+    return float((stream.start_time or 0) * tick(stream))
+
+
+def tick(stream: Stream) -> Fraction:
+    """Seconds between two times of the track's own clock."""
+    return cast(Fraction, stream.time_base)
 
 
 def _format_of(head: bytes) -> str | None:

@@ -1,16 +1,14 @@
 """Frames of mp4, webm and mkv videos with their own times, one at a time, whatever the frame rate does."""
 
 import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 import dataclasses
 import os
 
 from av import Packet, VideoFrame
-from av.container import InputContainer
-from av.stream import Stream
 import numpy as np
 
-from data_pipelines.media.containers import clock_start, open_media, select, video_stream
+from data_pipelines.media.containers import clock_start, open_media, require_video, select, tick
 from data_pipelines.media.errors import VIDEO, MediaError
 from data_pipelines.media.sampling import nearest
 
@@ -40,9 +38,10 @@ def index_video(path: str | os.PathLike) -> VideoIndex:
       MediaError: the file is missing, empty, no media, cut short, damaged, or has no video track or no frame in it.
     """
     with open_media(path, VIDEO) as container:
-        stream = _require_video(path, container)
+        stream = require_video(path, container)
         select(container, stream)
-        pts, keys, last_pts, last_duration = array.array("q"), [], None, 0
+        pts, keys = array.array("q"), []
+        last_pts, last_duration = None, None
         for packet in container.demux(stream):
             if not packet.size or packet.pts is None or packet.is_discard or _is_hidden(packet):
                 continue
@@ -57,18 +56,18 @@ def index_video(path: str | os.PathLike) -> VideoIndex:
         ticks = np.unique(np.frombuffer(pts, np.int64))
         # What comes before the first key frame cannot be decoded: the video was cut there.
         ticks = ticks[np.searchsorted(ticks, starts[0, 0]) :]
-        tick = float(stream.time_base)
+        seconds = float(tick(stream))
         # webm does not state how long its last frame is shown: as long as the average frame.
         last = last_duration or np.ptp(ticks) / max(len(ticks) - 1, 1)
         return VideoIndex(
             pts=ticks,
-            times=ticks * tick - clock_start(container),
-            duration=(float(ticks[-1] - ticks[0]) + last) * tick,
+            times=ticks * seconds - clock_start(container),
+            duration=(float(ticks[-1] - ticks[0]) + last) * seconds,
             keys=starts[np.searchsorted(starts[:, 0], ticks, side="right") - 1],
         )
 
 
-def video_frames(path: str | os.PathLike, times: Sequence[float] | np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+def video_frames(path: str | os.PathLike, times: Sequence[float] | np.ndarray) -> Generator[tuple[float, np.ndarray]]:
     """The frames nearest to `times`, as (seconds, uint8 RGB `[height, width, 3]`), upright, one at a time.
 
     `times` and the seconds given back, which are the frames' own, count from the start of the file's first track.
@@ -85,9 +84,9 @@ def video_frames(path: str | os.PathLike, times: Sequence[float] | np.ndarray) -
         raise ValueError(f"times of the frames of {os.fspath(path)!r}: accepted is times in ascending order")
     index = index_video(path)
     with open_media(path, VIDEO) as container:
-        stream = _require_video(path, container)
+        stream = require_video(path, container)
         select(container, stream)
-        decoded, frame, image = container.decode(stream), None, None
+        decoded, frame, image, shape = container.decode(stream), None, np.empty(0), None
         for number in nearest(index.times, times):
             wanted = index.pts[number]
             if frame is None or frame.pts != wanted:
@@ -98,8 +97,9 @@ def video_frames(path: str | os.PathLike, times: Sequence[float] | np.ndarray) -
                 frame = next((frame for frame in decoded if frame.pts is not None and frame.pts >= wanted), None)
                 if frame is None or frame.pts != wanted or frame.is_corrupt:
                     raise MediaError(path, f"is damaged, its frame at {index.times[number]:.3f} s is lost", VIDEO)
-                shape, image = image.shape if image is not None else None, _upright(frame)
-                if shape not in (None, image.shape):
+                image = _upright(frame)
+                shape = shape or image.shape
+                if image.shape != shape:
                     raise MediaError(path, f"changes its frame size from {shape[:2]} to {image.shape[:2]}", VIDEO)
             yield float(index.times[number]), image
 
@@ -111,19 +111,12 @@ def frame_size(path: str | os.PathLike) -> tuple[int, int]:
       MediaError: as `video_frames`.
     """
     with open_media(path, VIDEO) as container:
-        stream = _require_video(path, container)
+        stream = require_video(path, container)
         select(container, stream)
         frame = next(container.decode(stream), None)
         if frame is None:
             raise MediaError(path, "has no frames", VIDEO)
         return (frame.width, frame.height) if _quarter_turns(frame) % 2 else (frame.height, frame.width)
-
-
-def _require_video(path: str | os.PathLike, container: InputContainer) -> Stream:
-    stream = video_stream(container)
-    if stream is None:
-        raise MediaError(path, "has no video track", VIDEO)
-    return stream
 
 
 def _is_hidden(packet: Packet) -> bool:

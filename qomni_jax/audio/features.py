@@ -70,7 +70,7 @@ def encoder_features_jax(
     features = jnp.log(jnp.maximum(mel, config.mel.clip)) * _LOG10
     valid = (jnp.arange(frames) < counts // config.hop_size)[..., None]
     if config.floor == "fixed":
-        level = config.floor_level
+        level = jnp.float32(config.floor_level)
     else:
         level = jnp.where(valid, features, -jnp.inf).max((-2, -1), keepdims=True) - _UTTERANCE_RANGE
     return jnp.where(valid, (jnp.maximum(features, level) + 4.0) / 4.0, 0.0)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 import pathlib
+from typing import Any
 
 import av
 import numpy as np
@@ -21,12 +22,17 @@ def tones(samples: int, rate: int, channels: int = 1) -> np.ndarray:
     return (0.4 * np.arange(1, channels + 1)[:, None] / channels * chirp).astype(np.float32)
 
 
-def write_sound(path: pathlib.Path, codec: str, samples: np.ndarray, rate: int, layout: str) -> pathlib.Path:
-    """Encodes `[channels, n]` with FFmpeg's `codec`, or with libsndfile where `codec` is a subtype such as PCM_U8."""
+def write_sound(
+    path: pathlib.Path, codec: str, samples: np.ndarray, rate: int, layout: str, **options: str
+) -> pathlib.Path:
+    """Encodes `[channels, n]` with FFmpeg's `codec`, or with libsndfile where `codec` is a subtype such as PCM_U8.
+
+    `options` are those of FFmpeg's container.
+    """
     if codec.isupper() or codec.startswith("PCM"):
         soundfile.write(path, samples.T, rate, subtype=codec)
         return path
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options) as container:
         encode_sound(container, container.add_stream(codec, rate=rate, layout=layout), samples, rate, layout, 0)
     return path
 
@@ -63,8 +69,9 @@ def write_video(
 ) -> pathlib.Path:
     """Frame i is shown at `milliseconds[i]`, grey of level 16 + STEP * i; `sound` is (codec, samples, first sample)."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10, options={"g": "6", **options})
+        stream: Any = container.add_stream(codec, rate=10, options={"g": "6", **options})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.bit_rate = 1_000_000
         stream.codec_context.time_base = MILLISECOND
         if sound is not None:
             name, samples, first = sound
