@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).parent
 # The range of JAX releases the code is written against; the exact version used by the tests is in constraints.txt.
 JAX = ">=0.10,<0.13"
 
+# av brings FFmpeg with it, which reads sound and video (its release 19 takes other arguments); pillow reads images.
 REQUIRES = [
     f"jax{JAX}",
     "flax>=0.12",
@@ -17,13 +18,15 @@ REQUIRES = [
     "grain>=0.2.12",
     "tensorflow-datasets>=4.9.9",
     "array_record>=0.8",
+    "av>=18.1,<19",
     "librosa>=0.11",
     "absl-py>=2.1",
     "gin-config>=0.5",
     "numpy>=2.0",
-    "pillow>=10.0",
+    "pillow>=11.0",
     "safetensors>=0.4.5",
     "scipy>=1.14",
+    "soundfile>=0.13",
     "soxr>=0.5",
     "tokenizers>=0.21",
 ]
