@@ -1,0 +1,148 @@
+"""Conversations with media files: how many tokens they take, and their features and patches, read and laid out."""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+
+import numpy as np
+
+from data_pipelines.media.audio import read_audio
+from data_pipelines.media.errors import AUDIO, IMAGE, VIDEO, MediaError
+from data_pipelines.media.image import read_image
+from data_pipelines.media.probe import MediaInfo, probe
+from data_pipelines.media.sampling import FrameSampling
+from data_pipelines.media.video import video_frames
+from qomni_jax.audio.features import encoder_features
+from qomni_jax.config.audio import AudioEncoderConfig, AudioFeatureConfig
+from qomni_jax.config.sequence import SequenceConfig
+from qomni_jax.config.vision import ImageConfig
+from qomni_jax.sequence.assembly import assemble
+from qomni_jax.sequence.chat import Audio, Image, Media, Turn, Video, media_of
+from qomni_jax.sequence.counting import TokenCount, count_tokens
+from qomni_jax.sequence.example import Example, Grid
+from qomni_jax.sequence.media_sizes import (
+    AudioSize,
+    ImageSize,
+    MediaSize,
+    VideoSize,
+    audio_size,
+    image_size,
+    video_size,
+)
+from qomni_jax.sequence.timestamps import patch_times, regular_patch_times
+from qomni_jax.sequence.tokenizer import TokenizerProtocol
+from qomni_jax.vision.patches import image_patches, video_patches
+from qomni_jax.vision.resize import smart_resize
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadingConfig:
+    """How files become what a Thinker reads.
+
+    Attributes:
+      audio: the encoder, whose tokens are counted; None for a model that does not hear.
+      features: its log-mel features.
+      image: sizes of images.
+      sampling: which frames of a video are looked at.
+      max_video_pixels: pixels of all frames of a video together, after resizing (Qwen3-VL's limit).
+      sequence: how time and positions are laid out.
+    """
+
+    audio: AudioEncoderConfig | None
+    features: AudioFeatureConfig = dataclasses.field(default_factory=AudioFeatureConfig)
+    image: ImageConfig = dataclasses.field(default_factory=ImageConfig)
+    sampling: FrameSampling = dataclasses.field(default_factory=FrameSampling)
+    max_video_pixels: int = 25_165_824
+    sequence: SequenceConfig = dataclasses.field(default_factory=SequenceConfig)
+
+    def frames(self, count: int) -> ImageConfig:
+        """Sizes of the frames of a video of `count` frames."""
+        least = 4 * max(self.image.min_pixels, self.image.size_unit**2)
+        each = max(self.max_video_pixels // count, least)
+        return dataclasses.replace(self.image, max_pixels=min(each, self.image.max_pixels))
+
+
+def media_sizes(conversation: Sequence[Turn], reading: ReadingConfig) -> list[MediaSize]:
+    """The sizes of a conversation's media, whose sources are files, from headers and packets; nothing is decoded.
+
+    Raises MediaError for a file that is not what the conversation says it is.
+    """
+    return [_size(item, _probe(item, reading), reading) for item in media_of(conversation)]
+
+
+def count_conversation(
+    conversation: Sequence[Turn], tokenizer: TokenizerProtocol, reading: ReadingConfig, *, reply: bool = False
+) -> TokenCount:
+    """Tokens that `read_conversation` gives, before anything is decoded; errors as there."""
+    return count_tokens(conversation, media_sizes(conversation, reading), tokenizer, reading.sequence, reply=reply)
+
+
+def read_conversation(
+    conversation: Sequence[Turn],
+    tokenizer: TokenizerProtocol,
+    reading: ReadingConfig,
+    *,
+    rng: np.random.Generator | None = None,
+    reply: bool = False,
+) -> Example:
+    """Decodes the media of a conversation, whose sources are files; `rng` and `reply` as in `sequence.assemble`.
+
+    Raises MediaError for a file that cannot be used, ValueError as `assemble`.
+    """
+    sizes: list[MediaSize] = []
+    images: list[tuple[np.ndarray, Grid]] = []
+    videos: list[tuple[np.ndarray, Grid]] = []
+    recordings: list[np.ndarray] = []
+    for item in media_of(conversation):
+        info = _probe(item, reading)
+        sizes.append(_size(item, info, reading))
+        if isinstance(item, Image):
+            images.append(image_patches(read_image(item.source), reading.image))
+        elif isinstance(item, Video):
+            frames = np.stack([frame for _, frame in video_frames(item.source, info.frame_times)])
+            videos.append(video_patches(frames, reading.frames(len(frames))))
+        if isinstance(item, Audio) or (isinstance(item, Video) and item.sound):
+            recordings.append(encoder_features(read_audio(item.source), reading.features))
+    sequence = assemble(conversation, sizes, tokenizer, reading.sequence, rng=rng, reply=reply)
+    return Example(sequence, images, videos, recordings)
+
+
+def _probe(item: Media, reading: ReadingConfig) -> MediaInfo:
+    info = probe(item.source, reading.sampling)
+    if isinstance(item, Image) and info.kind != "image":
+        raise MediaError(item.source, f"is {_article(info.kind)}", IMAGE)
+    if isinstance(item, Video) and info.kind != "video":
+        raise MediaError(item.source, f"is {_article(info.kind)}", VIDEO)
+    if isinstance(item, Audio) or (isinstance(item, Video) and item.sound):
+        if reading.audio is None:
+            raise ValueError(f"{item.source!r}: sound for a model without an audio encoder: accepted is one with it")
+        if not _audio_tokens(info, reading.audio, reading):
+            raise MediaError(
+                item.source, "has no sound" if not info.num_samples else "has too little sound for a token", AUDIO
+            )
+    return info
+
+
+def _size(item: Media, info: MediaInfo, reading: ReadingConfig) -> AudioSize | ImageSize | VideoSize:
+    patch = reading.image.patch_size
+    if isinstance(item, Image):
+        return image_size(info.height, info.width, functools.partial(smart_resize, config=reading.image), patch)
+    if isinstance(item, Audio):
+        assert reading.audio is not None
+        return audio_size(info.num_samples, reading.features.num_frames, reading.audio.num_tokens)
+    depth = reading.image.temporal_patch_size
+    resize = functools.partial(smart_resize, config=reading.frames(len(info.frame_times)))
+    heard = _audio_tokens(info, reading.audio, reading) if item.sound and reading.audio is not None else None
+    size = video_size(info.frame_times, info.height, info.width, resize, patch, depth, heard)
+    if reading.sequence.temporal_ids == "continuous":  # evenly spaced, by the starts of the patches
+        step = float(np.mean(np.diff(patch_times(info.frame_times, depth)))) if size.grid[0] > 1 else 0.0
+        size = dataclasses.replace(size, patch_times=tuple(regular_patch_times(size.grid[0], step).tolist()))
+    return size
+
+
+def _audio_tokens(info: MediaInfo, audio: AudioEncoderConfig, reading: ReadingConfig) -> int:
+    return audio.num_tokens(reading.features.num_frames(info.num_samples))
+
+
+def _article(kind: str) -> str:
+    return f"an {kind} file" if kind[0] in "aeiou" else f"a {kind} file"
