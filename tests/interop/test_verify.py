@@ -48,6 +48,14 @@ def test_the_gated_delta_rule_and_all_its_gradients(tmp_path):
     assert set(compared(report)) == {"o", "s", "dq", "dk", "dv", "dg", "dbeta", "ds0"}
 
 
+def test_features_of_recordings_and_how_far_the_golden_is_from_their_formula(tmp_path):
+    code, report = verified(tmp_path, GOLDENS / "feat_whisper128" / "golden.safetensors")
+    assert (code, report["skipped"], set(compared(report))) == (0, [], {"input_features"})
+    row = report["tensors"]["input_features"]
+    # Both float32: the golden is a little further from float64 than we are from the golden.
+    assert row["max_abs_err"] < 3.5e-5 < row["golden_err"] < 4.5e-5
+
+
 def test_a_tensor_that_is_off_or_not_understood_is_told(tmp_path):
     golden = load_file(GOLDENS / "op_gdn" / "golden.safetensors")
     golden["dk"] = golden["dk"] + np.float32(3e-5)

@@ -12,7 +12,15 @@ from qomni_jax.interop.encoder_model import open_audio_encoder, open_vision_enco
 from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.model import open_language_model
 from qomni_jax.interop.thinker_model import open_thinker
-from qomni_jax.interop.verify import audio_encoder, gated_delta_rule, language_model, mtp, thinker, vision_encoder
+from qomni_jax.interop.verify import (
+    audio_encoder,
+    features,
+    gated_delta_rule,
+    language_model,
+    mtp,
+    thinker,
+    vision_encoder,
+)
 from qomni_jax.interop.verify.golden import Golden, as_json, compare, read_golden
 
 # What a golden may be of, and how its checkpoint is opened: (configuration or description, parameters).
@@ -28,6 +36,8 @@ _WITH_MODEL: tuple[tuple[Any, Any], ...] = (
 def verify(checkpoint: Sequence[str | os.PathLike[str]], golden_path: str | os.PathLike[str]) -> dict[str, Any]:
     """`{"ok", "tensors": {name: {"max_abs_err", "rms", "ok"}}, "skipped"}` for every tensor of a golden file.
 
+    Where the golden's own error is known (features), it stands there as `golden_err` and is added to the tolerance.
+
     Inputs are rows with `"input": true`. `skipped` holds tensors that nothing here computes. Parameters and activations
     are float32, products too. `checkpoint` may be empty for goldens of an operator.
 
@@ -38,7 +48,8 @@ def verify(checkpoint: Sequence[str | os.PathLike[str]], golden_path: str | os.P
     with jax.default_matmul_precision("highest"):
         given, computed = _compute(golden, names, checkpoint, str(golden_path))
         rows = {name: as_json(name, compare(golden[name], golden[name]), True) for name in sorted(given)}
-        rows |= {name: as_json(name, compare(value, golden[name]), False) for name, value in computed}
+        exact = features.exact(golden) if features.matches(names) else {}
+        rows |= {name: as_json(name, compare(value, golden[name], exact.get(name)), False) for name, value in computed}
     return {
         "ok": all(row["ok"] for row in rows.values()) and len(rows) > len(given),
         "tensors": rows,
@@ -50,8 +61,9 @@ def _compute(
     golden: Golden, names: set[str], checkpoint: Sequence[str | os.PathLike[str]], source: str
 ) -> tuple[set[str], Iterator[tuple[str, np.ndarray]]]:
     """Names of the inputs, and the values that we compute."""
-    if gated_delta_rule.matches(names):
-        return gated_delta_rule.inputs(names), gated_delta_rule.compute(golden)
+    without_model = next((family for family in (gated_delta_rule, features) if family.matches(names)), None)
+    if without_model is not None:
+        return without_model.inputs(names), without_model.compute(golden)
     family, open_model = next((pair for pair in _WITH_MODEL if pair[0].matches(names)), (None, None))
     if family is None or open_model is None:
         raise CheckpointError(f"{source}: tensors {', '.join(sorted(names)[:4])}, ...: not a golden of a known kind")
