@@ -39,12 +39,13 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
         _fail(f"argument {argv[1]!r}: accepted are flags alone (--help lists them)")
-    if not _CHECKPOINT.value:
+    checkpoint = _CHECKPOINT.value
+    if not checkpoint:
         _fail("--checkpoint is missing: accepted is the directory of a released checkpoint")
     if not (_TEXT.value or _IMAGES.value or _AUDIO.value or _VIDEOS.value):
         _fail("nothing to answer: accepted is --text, --image, --audio or --video")
     try:
-        found = talk()
+        found = talk(checkpoint)
     except (ValueError, OSError) as error:
         _fail(" ".join(str(error).split()))
     if _JSON.value:
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
         write_atomically(Path(_JSON.value), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
-def talk() -> dict[str, Any]:
+def talk(checkpoint: str) -> dict[str, Any]:
     """Answers what the flags ask; prints the text as it comes. Raises ValueError and OSError with one line."""
     from data_pipelines.conversations import ReadingConfig, count_conversation, read_conversation
     from data_pipelines.media.probe import probe
@@ -66,12 +67,12 @@ def talk() -> dict[str, Any]:
     from qomni_jax.sequence.chat_tokenizer import ChatTokenizer
 
     sampling = SamplingConfig(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value, _MIN_P.value, _PENALTY.value, _SEED.value)
-    model, params = open_thinker([_CHECKPOINT.value])
-    tokenizer = ChatTokenizer.load(Path(_CHECKPOINT.value) / "tokenizer.json")
+    model, params = open_thinker([checkpoint])
+    tokenizer = ChatTokenizer.load(Path(checkpoint) / "tokenizer.json")
     for kind, index in model.pads.items():
         if tokenizer.special(PAD_OF[kind]) != index:
             raise ValueError(
-                f"{_CHECKPOINT.value}: tokenizer.json gives {PAD_OF[kind]} the id {tokenizer.special(PAD_OF[kind])}: "
+                f"{checkpoint}: tokenizer.json gives {PAD_OF[kind]} the id {tokenizer.special(PAD_OF[kind])}: "
                 f"accepted is {index}, as in config.json"
             )
     hears, vision = model.config.audio is not None, model.config.vision

@@ -244,7 +244,7 @@ class _Start(NamedTuple):
 class _Loop(NamedTuple):
     """A generation between two steps."""
 
-    index: Array  # [] tokens drawn before `token`
+    drawn: Array  # [] tokens before `token`
     token: Array  # [B] drawn, not read yet
     present: Array
     cache: Cache
@@ -270,7 +270,7 @@ def _next(settings: _Settings, params: Any, start: _Start, loop: _Loop) -> _Loop
     positions = (loop.cache.lengths - loop.cache.first + start.shift)[:, None]
     model = LanguageModel(settings.config)
     out = model.apply({"params": params}, loop.token[:, None], positions, cache=loop.cache)
-    index = loop.index + 1
+    index = loop.drawn + 1
     return _Loop(index, *_draw(settings, start, index, out.logits[:, 0], loop.present), out.cache)
 
 
@@ -285,11 +285,11 @@ def _generate(settings: _Settings, params: Any, cache: Cache, start: _Start) -> 
 
     def going(state: Any) -> Array:
         loop, _, _, done = state
-        return (loop.index < settings.max_new_tokens) & ~jnp.all(done)
+        return (loop.drawn < settings.max_new_tokens) & ~jnp.all(done)
 
     def body(state: Any) -> Any:
         loop, tokens, lengths, done = state
-        tokens = jax.lax.dynamic_update_slice_in_dim(tokens, loop.token[:, None], loop.index, axis=1)
+        tokens = jax.lax.dynamic_update_slice_in_dim(tokens, loop.token[:, None], loop.drawn, axis=1)
         lengths = lengths + ~done
         done = done | is_stop(loop.token, settings.stop_tokens)
         return _next(settings, params, start, loop), tokens, lengths, done

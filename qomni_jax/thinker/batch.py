@@ -1,10 +1,11 @@
 """Conversations and their media as one batch: what the encoders read, and where their outputs go."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import itertools
 
 import numpy as np
 
+from qomni_jax.config.audio import AudioEncoderConfig
 from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.sequence.assembly import OmniSequence
 from qomni_jax.sequence.elements import Kind
@@ -24,31 +25,27 @@ def place_media(examples: Sequence[Example], config: ThinkerConfig) -> tuple[Med
     frames = [item for e in examples for item in (*e.images, *e.videos)]
     recordings = [recording for e in examples for recording in e.recordings]
     patches = grids = features = lengths = None
-    outputs_a_row = outputs_a_recording = rows = 0
+    seen: Iterator[np.ndarray] = iter(())
+    heard: Iterator[np.ndarray] = iter(())
+    row = 0
     if frames and config.vision is not None:
         merged = config.vision.merged_patches
-        outputs_a_row = bucket(max(h * w // merged for _, (_, h, w) in frames))
-        rows = bucket(sum(t for _, (t, _, _) in frames))
-        patches, grids = frame_rows(frames, rows=rows, length=outputs_a_row * merged)
+        width = bucket(max(h * w // merged for _, (_, h, w) in frames))
+        patches, grids = frame_rows(frames, rows=bucket(sum(t for _, (t, _, _) in frames)), length=width * merged)
+        row = len(patches) * width
+        seen = _places(0, width, [h * w // merged for _, (t, h, w) in frames for _ in range(t)])
     if recordings and config.audio is not None:
-        chunk = config.audio.chunk_frames
-        steps = bucket(max(-(-len(r) // chunk) for r in recordings)) * chunk
-        features = np.zeros((bucket(len(recordings)), steps, config.audio.num_mels), np.float32)
-        lengths = np.zeros(len(features), np.int32)
-        for number, recording in enumerate(recordings):
-            features[number, : len(recording)] = recording
-            lengths[number] = len(recording)
-        outputs_a_recording = config.audio.num_tokens(steps)
-    row_starts = itertools.count(0, outputs_a_row)
-    recording_starts = itertools.count(rows * outputs_a_row, outputs_a_recording)
+        features, lengths = _padded(recordings, config.audio)
+        counts = [config.audio.num_tokens(len(recording)) for recording in recordings]
+        heard = _places(row, config.audio.num_tokens(features.shape[1]), counts)
     slots = []
     for number, example in enumerate(examples):
-        places = {Kind.IMAGE: [], Kind.VIDEO: [], Kind.AUDIO: []}
-        for kind, items in ((Kind.IMAGE, example.images), (Kind.VIDEO, example.videos)):
-            for _, (t, h, w) in items:
-                places[kind] += [next(row_starts) + np.arange(h * w // config.vision.merged_patches) for _ in range(t)]
-        for recording in example.recordings:
-            places[Kind.AUDIO].append(next(recording_starts) + np.arange(config.audio.num_tokens(len(recording))))
+        images, videos = (sum(t for _, (t, _, _) in items) for items in (example.images, example.videos))
+        places = {
+            Kind.IMAGE: list(itertools.islice(seen, images)),
+            Kind.VIDEO: list(itertools.islice(seen, videos)),
+            Kind.AUDIO: list(itertools.islice(heard, len(example.recordings))),
+        }
         slots.append(_slots(number, example.sequence, places))
     media = Media(patches, grids, features, lengths)
     return (media if frames or recordings else None), slots
@@ -58,6 +55,23 @@ def bucket(size: int) -> int:
     """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: at most half as much again."""
     power = 1 << max(size - 1, 0).bit_length()
     return 3 * power // 4 if power >= 4 and size <= 3 * power // 4 else power
+
+
+def _padded(recordings: Sequence[np.ndarray], config: AudioEncoderConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Recordings as rows `[A, F, mels]` of zeros after their own frames, and how many these are `[A]`."""
+    chunks = bucket(max(-(-len(recording) // config.chunk_frames) for recording in recordings))
+    features = np.zeros((bucket(len(recordings)), chunks * config.chunk_frames, config.num_mels), np.float32)
+    lengths = np.zeros(len(features), np.int32)
+    for number, recording in enumerate(recordings):
+        features[number, : len(recording)] = recording
+        lengths[number] = len(recording)
+    return features, lengths
+
+
+def _places(start: int, width: int, counts: Sequence[int]) -> Iterator[np.ndarray]:
+    """The rows of the table that hold the outputs of each encoder row, `width` apart, `counts` of them real."""
+    for number, count in enumerate(counts):
+        yield start + number * width + np.arange(count)
 
 
 def _slots(number: int, sequence: OmniSequence, places: dict[Kind, list[np.ndarray]]) -> np.ndarray:

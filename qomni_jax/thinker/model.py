@@ -9,6 +9,7 @@ from typing import NamedTuple
 import flax.linen as nn
 from jax import Array
 import jax.numpy as jnp
+import numpy as np
 
 from qomni_jax.audio.aut import AudioEncoder
 from qomni_jax.config.thinker import ThinkerConfig
@@ -25,10 +26,10 @@ class Media(NamedTuple):
       features, frames: `[A, F, mels]` log-mel frames of recordings, and `[A]` how many are a recording's own.
     """
 
-    patches: Array | None = None
-    grids: Array | None = None
-    features: Array | None = None
-    frames: Array | None = None
+    patches: Array | np.ndarray | None = None
+    grids: Array | np.ndarray | None = None
+    features: Array | np.ndarray | None = None
+    frames: Array | np.ndarray | None = None
 
 
 class MediaFeatures(NamedTuple):
@@ -88,13 +89,13 @@ class Thinker(nn.Module):
         if media.patches is not None:
             if self.config.vision is None:
                 raise ValueError("images for a Thinker without a vision encoder: accepted is one with `vision`")
-            seen = self.vision_encoder(media.patches, media.grids)
+            seen = self.vision_encoder(jnp.asarray(media.patches), jnp.asarray(media.grids))
             parts.append(seen.tokens.reshape(-1, dim).astype(dtype))
             deepstack = seen.deepstack.reshape(len(seen.deepstack), len(parts[-1]), dim).astype(dtype)
         if media.features is not None:
             if self.config.audio is None:
                 raise ValueError("audio for a Thinker without an audio encoder: accepted is one with `audio`")
-            heard, _ = self.audio_encoder(media.features, media.frames, window)
+            heard, _ = self.audio_encoder(jnp.asarray(media.features), jnp.asarray(media.frames), window)
             parts.append(heard.reshape(-1, dim).astype(dtype))
         return MediaFeatures(jnp.concatenate(parts), deepstack)
 
@@ -126,7 +127,7 @@ class Thinker(nn.Module):
         )
 
 
-def place_features(embeddings: Array, slots: Array, features: MediaFeatures) -> tuple[Array, Array | None]:
+def place_features(embeddings: Array, slots: Array | np.ndarray, features: MediaFeatures) -> tuple[Array, Array | None]:
     """Embeddings `[B, T, D]` with rows of the table where `slots [B, T]` name them, and what DeepStack adds there.
 
     The second is `[N, B, T, D]`, or None without DeepStack.

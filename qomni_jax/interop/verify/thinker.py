@@ -28,7 +28,7 @@ from qomni_jax.layers.decoder import layer_intermediates
 from qomni_jax.layers.language_model import LanguageModel
 from qomni_jax.sequence.assembly import OmniSequence
 from qomni_jax.sequence.elements import Kind
-from qomni_jax.sequence.media_sizes import AudioSize, ImageSize, VideoSize
+from qomni_jax.sequence.media_sizes import AudioSize, ImageSize, MediaSize, VideoSize
 from qomni_jax.sequence.positions import rope_delta
 from qomni_jax.sequence.timestamps import regular_patch_times
 from qomni_jax.thinker import Example, Thinker, place_features, place_media
@@ -106,13 +106,12 @@ def compute(golden: Golden, model: ReleasedThinker, parameters: Any) -> Iterator
 def _in_float32(model: ReleasedThinker) -> Any:
     """Float32 activations throughout, which the tolerances assume."""
     config = model.config
-    language_model = dataclasses.replace(config.language_model, dtype="float32")
-    encoders = {
-        name: dataclasses.replace(encoder, dtype="float32")
-        for name, encoder in (("audio", config.audio), ("vision", config.vision))
-        if encoder is not None
-    }
-    return dataclasses.replace(config, language_model=language_model, **encoders)
+    return dataclasses.replace(
+        config,
+        language_model=dataclasses.replace(config.language_model, dtype="float32"),
+        audio=None if config.audio is None else dataclasses.replace(config.audio, dtype="float32"),
+        vision=None if config.vision is None else dataclasses.replace(config.vision, dtype="float32"),
+    )
 
 
 def _media(golden: Golden, model: ReleasedThinker) -> tuple[list[Any], list[Any], list[np.ndarray]]:
@@ -142,7 +141,7 @@ def _sequence(golden: Golden, model: ReleasedThinker, name: str) -> OmniSequence
     seconds = golden["video_second_per_grid"] if "video_second_per_grid" in golden else np.zeros(len(videos))
     merged = name.startswith("aiv_")
     sounds = heard if merged else [None] * len(videos)
-    sizes = {
+    sizes: dict[Kind, list[MediaSize]] = {
         Kind.IMAGE: [] if merged else [ImageSize(grid) for _, grid in images],
         Kind.AUDIO: [] if merged else [AudioSize(tokens) for tokens in heard],
         Kind.VIDEO: [
