@@ -5,7 +5,7 @@ from typing import Any
 
 from qomni_jax.config.codec import LogMelConfig
 from qomni_jax.config.encoder import EncoderConfig
-from qomni_jax.config.validation import check_types, require, require_one_of, require_positive
+from qomni_jax.config.validation import DTYPES, check_types, require, require_one_of, require_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,8 @@ class AudioEncoderConfig:
       training_windows: the smallest and the largest window that `audio.aut.sample_window` draws, in tokens.
       full_window_rate: how often it draws the whole clip instead.
       projector: `linear`, or `mlp` (linear, GELU, linear).
-      dtype: of activations, `float32` or `bfloat16`; parameters keep their own.
+      dtype: of activations, `float32`, `bfloat16`, or `float64` for reference values in 64-bit mode; parameters keep
+        their own.
     """
 
     encoder: EncoderConfig
@@ -108,7 +109,7 @@ class AudioEncoderConfig:
         )
         require(0.0 <= self.full_window_rate <= 1.0, self, "full_window_rate", "a number in 0..1")
         require_one_of(self, "projector", ("linear", "mlp"))
-        require_one_of(self, "dtype", ("float32", "bfloat16"))
+        require_one_of(self, "dtype", DTYPES)
         if self.encoder.model_dim % 2 or self.encoder.model_dim < 4:
             raise ValueError(
                 f"AudioEncoderConfig.encoder.model_dim = {self.encoder.model_dim}: accepted is an even number from 4 on"

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from qomni_jax.config.validation import check_types, require, require_one_of, require_positive
+from qomni_jax.config.validation import DTYPES, check_types, require, require_one_of, require_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +203,8 @@ class LanguageModelConfig:
       tie_embeddings: the head is the transposed embedding table.
       num_mtp_layers: layers of the multi-token-prediction head (Qwen3.5 has 1), 0 for none.
       router_aux_weight: weight of the load-balancing loss in training.
-      dtype: of activations, `float32` or `bfloat16`; parameters keep their own.
+      dtype: of activations, `float32`, `bfloat16`, or `float64` for reference values in 64-bit mode; parameters keep
+        their own.
     """
 
     vocab_size: int
@@ -218,4 +219,4 @@ class LanguageModelConfig:
         require_positive(self, "vocab_size")
         require(self.num_mtp_layers in (0, 1), self, "num_mtp_layers", "0 or 1")
         require(self.router_aux_weight >= 0, self, "router_aux_weight", "0 or more")
-        require_one_of(self, "dtype", ("float32", "bfloat16"))
+        require_one_of(self, "dtype", DTYPES)

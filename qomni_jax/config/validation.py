@@ -6,6 +6,8 @@ import types
 import typing
 from typing import Any
 
+DTYPES = ("float32", "bfloat16", "float64")  # of activations
+
 
 def check_types(config: Any) -> None:
     """Raises TypeError when a dataclass field holds a value that its annotation does not accept.

@@ -3,7 +3,7 @@
 import dataclasses
 
 from qomni_jax.config.encoder import EncoderConfig
-from qomni_jax.config.validation import check_types, require, require_one_of, require_positive
+from qomni_jax.config.validation import DTYPES, check_types, require, require_one_of, require_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,8 @@ class VisionEncoderConfig:
       rope_theta: base of the wavelengths of the rotary embedding by row and column.
       deepstack_layers: blocks whose output is merged as well, to be added after the first layers of the decoder
         (Qwen3-Omni; Qwen3.5 has none).
-      dtype: of activations, `float32` or `bfloat16`; parameters keep their own.
+      dtype: of activations, `float32`, `bfloat16`, or `float64` for reference values in 64-bit mode; parameters keep
+        their own.
     """
 
     encoder: EncoderConfig
@@ -73,7 +74,7 @@ class VisionEncoderConfig:
             self, "output_dim", "in_channels", "patch_size", "temporal_patch_size", "merge_size", "position_side"
         )
         require_positive(self, "rope_theta")
-        require_one_of(self, "dtype", ("float32", "bfloat16"))
+        require_one_of(self, "dtype", DTYPES)
         require(
             sorted(set(self.deepstack_layers)) == list(self.deepstack_layers)
             and all(0 <= layer < self.encoder.num_layers for layer in self.deepstack_layers),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from qomni_jax.config.decoder import GatedDeltaNetConfig
 from qomni_jax.ops.conv import causal_depthwise_conv
 from qomni_jax.ops.gated_delta_rule import gated_delta_rule, resolve_backend
+from qomni_jax.ops.precision import at_least_float32
 from qomni_jax.parallel.kernels import sharded
 from qomni_jax.parallel.rules import mesh_axes
 
@@ -47,7 +48,7 @@ def rule_inputs(
     """q, k, v, g and beta, as `delta_rule` takes them: q and k of any length."""
     batch, steps = x.qkv.shape[:2]
     key_dim = c.num_key_heads * c.head_key_dim
-    g = -jnp.exp(x.a_log.astype(jnp.float32)) * jax.nn.softplus(x.a + x.dt_bias)
+    g = -jnp.exp(at_least_float32(x.a_log)) * jax.nn.softplus(x.a + x.dt_bias)
     beta = jax.nn.sigmoid(x.b)
     mixed, _ = causal_depthwise_conv(x.qkv, x.conv_weight, x.conv, segment_ids)
     q, k, v = jnp.split(jax.nn.silu(mixed), [key_dim, 2 * key_dim], axis=-1)

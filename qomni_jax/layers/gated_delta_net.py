@@ -13,6 +13,7 @@ from qomni_jax.layers.gated_delta_mixing import MixerInputs, delta_rule, mix, ru
 from qomni_jax.layers.linear import projection, with_axes
 from qomni_jax.ops.conv import conv_state_after
 from qomni_jax.ops.norms import gated_rms_norm
+from qomni_jax.ops.precision import at_least_float32, wide
 
 
 class GatedDeltaNetCache(NamedTuple):
@@ -58,8 +59,8 @@ class GatedDeltaNet(nn.Module):
 
         qkv = project(c.conv_channels, "in_proj_qkv")
         z = project(value_dim, "in_proj_z")
-        b = project(c.num_value_heads, "in_proj_b").astype(jnp.float32)
-        a = project(c.num_value_heads, "in_proj_a").astype(jnp.float32)
+        b = at_least_float32(project(c.num_value_heads, "in_proj_b"))
+        a = at_least_float32(project(c.num_value_heads, "in_proj_a"))
         a_log = self.param("A_log", with_axes(_a_log_init, ("linear_heads",)), (c.num_value_heads,))
         dt_bias = self.param("dt_bias", with_axes(_dt_bias_init, ("linear_heads",)), (c.num_value_heads,))
         weight = self.param("conv1d", with_axes(_conv_init, ("conv", "linear_heads")), (c.conv_width, c.conv_channels))
@@ -82,7 +83,7 @@ def empty_gdn_cache(config: GatedDeltaNetConfig, batch: int, dtype: Any = jnp.fl
     """The cache before the first token."""
     state = (batch, config.num_value_heads, config.head_key_dim, config.head_value_dim)
     conv = (batch, config.conv_width - 1, config.conv_channels)
-    return GatedDeltaNetCache(jnp.zeros(conv, dtype), jnp.zeros(state, jnp.float32))
+    return GatedDeltaNetCache(jnp.zeros(conv, dtype), jnp.zeros(state, wide(dtype)))
 
 
 def _step_by_step(

@@ -12,6 +12,7 @@ from qomni_jax.config.decoder import LanguageModelConfig
 from qomni_jax.layers.decoder import Cache, Decoder, RouterStats, empty_cache, unstack
 from qomni_jax.layers.linear import embedding_table, projection, with_axes
 from qomni_jax.layers.mtp import MultiTokenPrediction, empty_mtp_cache
+from qomni_jax.ops.precision import at_least_float32, wide
 from qomni_jax.parallel.embedding import lookup
 from qomni_jax.parallel.rules import constrain
 
@@ -111,12 +112,12 @@ class LanguageModel(nn.Module):
         return self.mtp(x, hidden, positions, mask, cache, segment_ids)
 
     def logits(self, hidden: Array) -> Array:
-        """`[..., D] -> [..., V]` float32."""
+        """`[..., D] -> [..., V]`, float32 or better."""
         if self.config.tie_embeddings:
             table = self.embed_tokens.astype(hidden.dtype)
-            logits = jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+            logits = jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=wide(hidden.dtype))
         else:
-            logits = self.lm_head(hidden).astype(jnp.float32)
+            logits = at_least_float32(self.lm_head(hidden))
         return constrain(logits, "batch", *[None] * (logits.ndim - 2), "vocab")
 
 

@@ -4,6 +4,8 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
+from qomni_jax.ops.precision import at_least_float32
+
 
 def rms_norm(x: Array, weight: Array, eps: float = 1e-6, *, zero_centred: bool = True) -> Array:
     """RMSNorm over the last axis: `x [..., D]`, `weight [D]` -> `[..., D]` in the type of `x`.
@@ -12,23 +14,23 @@ def rms_norm(x: Array, weight: Array, eps: float = 1e-6, *, zero_centred: bool =
     initialised at 1 (Qwen3-Omni).
     """
     normed = _normalise(x, eps)
-    scale = weight.astype(jnp.float32)
+    scale = at_least_float32(weight)
     return (normed * per_channel(1.0 + scale if zero_centred else scale, x.shape)).astype(x.dtype)
 
 
 def layer_norm(x: Array, scale: Array, bias: Array, eps: float) -> Array:
     """LayerNorm over the last axis: `x [..., D]`, `scale, bias [D]` -> `[..., D]` in the type of `x`."""
-    centred = x.astype(jnp.float32)
+    centred = at_least_float32(x)
     centred = centred - jnp.mean(centred, axis=-1, keepdims=True)
     normed = centred * jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + eps)
-    scale, bias = (per_channel(weight.astype(jnp.float32), x.shape) for weight in (scale, bias))
+    scale, bias = (per_channel(at_least_float32(weight), x.shape) for weight in (scale, bias))
     return (normed * scale + bias).astype(x.dtype)
 
 
 def gated_rms_norm(x: Array, gate: Array, weight: Array, eps: float = 1e-6) -> Array:
     """Norm, plain weight, then `silu(gate)`: `x, gate [..., D]`, `weight [D]` -> `[..., D]` (Qwen3-Next GDN output)."""
-    normed = _normalise(x, eps) * per_channel(weight.astype(jnp.float32), x.shape)
-    return (normed * jax.nn.silu(gate.astype(jnp.float32))).astype(x.dtype)
+    normed = _normalise(x, eps) * per_channel(at_least_float32(weight), x.shape)
+    return (normed * jax.nn.silu(at_least_float32(gate))).astype(x.dtype)
 
 
 def per_channel(weight: Array, shape: tuple[int, ...]) -> Array:
@@ -42,10 +44,10 @@ def per_channel(weight: Array, shape: tuple[int, ...]) -> Array:
 
 def l2_normalize(x: Array, eps: float = 1e-6) -> Array:
     """Scales the last axis to unit length, `x * rsqrt(sum(x^2) + eps)`, float32 in and out."""
-    x = x.astype(jnp.float32)
+    x = at_least_float32(x)
     return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + eps)
 
 
 def _normalise(x: Array, eps: float) -> Array:
-    x = x.astype(jnp.float32)
+    x = at_least_float32(x)
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)

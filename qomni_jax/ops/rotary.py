@@ -4,6 +4,8 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
+from qomni_jax.ops.precision import at_least_float32, wide
+
 
 def apply_rotary(
     x: Array, positions: Array, *, rotary_dim: int, theta: float, sections: tuple[int, ...] | None = None
@@ -11,13 +13,14 @@ def apply_rotary(
     """Rotates the first `rotary_dim` channels of every head by its position, the rest passes through.
 
     `x [B, T, H, D]`, `positions [B, T]` or `[3, B, T]` (time, height, width; whole numbers or any grid) ->
-    `[B, T, H, D]`. Channel i is paired with channel i + rotary_dim / 2. Angles are float32. Source: Qwen3.5 gated
-    attention (rotary fraction 0.25), interleaved sections of Qwen3-VL.
+    `[B, T, H, D]`. Channel i is paired with channel i + rotary_dim / 2. Angles are float32 or better.
+    Source: Qwen3.5 gated attention (rotary fraction 0.25), interleaved sections of Qwen3-VL.
 
     Raises ValueError where sections do not sum to rotary_dim / 2, or three positions come without sections.
     """
     if rotary_dim == 0:
         return x
+    positions = positions.astype(wide(x.dtype))
     return rotate(x, rotary_angles(positions, rotary_dim // 2, theta, sections))
 
 
@@ -31,13 +34,13 @@ def rotate(x: Array, angles: Array) -> Array:
 
 
 def rotary_angles(positions: Array, half: int, theta: float, sections: tuple[int, ...] | None = None) -> Array:
-    """`[B, T, half]` float32: position times frequency, each frequency by the axis that owns it."""
+    """`[B, T, half]`, float32 or better: position times frequency, each frequency by the axis that owns it."""
     if sections is not None and sum(sections) != half:
         raise ValueError(
             f"rotary sections {tuple(sections)} sum to {sum(sections)}: accepted is half of rotary_dim = {half}"
         )
-    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    positions = positions.astype(jnp.float32)
+    positions = at_least_float32(positions)
+    frequencies = theta ** (-jnp.arange(half, dtype=positions.dtype) / half)
     if positions.ndim == 2:
         return positions[..., None] * frequencies
     if sections is None:

@@ -9,10 +9,6 @@ from safetensors.numpy import load_file, save_file
 from qomni_jax.interop.__main__ import main
 from tests.interop.checkpoint_files import BASE, GOLDENS, NAMES, whole, with_head
 
-# At one token (142) even the model in float64 differs from this golden tensor by 5.06e-5, more than the tolerance of
-# 3.4e-5, and the reference's own uncached logits by 4.03e-5: its float32 rounding is larger than what is asked for.
-REFERENCE_ERROR = {"logits_cached": 5.06e-5}
-
 
 def verified(tmp_path, golden, *arguments: str) -> tuple[int, dict]:
     code = main(["verify", *arguments, f"--golden={golden}", f"--json={tmp_path / 'report.json'}"])
@@ -26,14 +22,27 @@ def compared(report: dict) -> dict[str, dict]:
 @pytest.mark.parametrize(("name", "count"), zip(NAMES, (6, 31, 6), strict=True))
 def test_every_tensor_of_a_text_model(name, count, tmp_path):
     golden = GOLDENS / name / "golden.safetensors"
-    _, report = verified(tmp_path, golden, f"--checkpoint={whole(name, tmp_path / 'released')}")
+    code, report = verified(tmp_path, golden, f"--checkpoint={whole(name, tmp_path / 'released')}")
     rows = compared(report)
-    assert report["skipped"] == []
+    assert (code, report["skipped"]) == (0, [])
     assert report["tensors"].keys() == load_file(golden).keys()
     assert len(rows) == count
-    for tensor, row in rows.items():
-        known = REFERENCE_ERROR.get(tensor)
-        assert row["ok"] if known is None else row["max_abs_err"] < 2 * known, (tensor, row)
+    if name == BASE:  # one token magnifies rounding: the golden is further from float64 than the tolerance is wide
+        assert 3.4e-5 < rows["logits_cached"]["max_abs_err"] < rows["logits_cached"]["golden_err"] < 5.1e-5
+        assert all(
+            row["golden_err"] < 2e-5 for key, row in rows.items() if key not in ("logits_cached", "greedy_from20")
+        )
+
+
+def test_what_is_more_than_rounding_is_not_excused(tmp_path):
+    """An error that all of ours share, exact values included, would look like one of the golden."""
+    golden = load_file(GOLDENS / "qwen3_5_dense" / "golden.safetensors")
+    golden = {"input_ids": golden["input_ids"], "logits": golden["logits"] + np.float32(2e-4)}
+    save_file(golden, tmp_path / "golden.safetensors")
+    source = whole("qwen3_5_dense", tmp_path / "released")
+    code, report = verified(tmp_path, tmp_path / "golden.safetensors", f"--checkpoint={source}")
+    assert (code, report["tensors"]["logits"]["ok"]) == (1, False)
+    assert report["tensors"]["logits"]["golden_err"] > 1.8e-4
 
 
 def test_the_head_for_more_tokens(tmp_path):

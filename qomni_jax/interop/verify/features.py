@@ -1,11 +1,8 @@
 """Goldens of what stands before the encoders: log-mel features of recordings, patches of images.
 
-  wav<n>, input_features, attention_mask, mel_filters   recordings, each padded with zeros to the longest, as the
-      released extractor pads a batch; where there are frames of a recording; the filters `[bins, mels]`
-  image, pixel_values, image_grid_thw                   one image `[H, W, 3]`, its patches and their grid
-
-The released extractor works in float32, as ours does; how far its own values are from the same formula in float64 is
-added to the tolerance (`golden_err`).
+wav<n>, input_features, attention_mask, mel_filters   recordings, each padded with zeros to the longest, as the
+    released extractor pads a batch; where there are frames of a recording; the filters `[bins, mels]`
+image, pixel_values, image_grid_thw                   one image `[H, W, 3]`, its patches and their grid
 """
 
 from collections.abc import Iterator
@@ -34,9 +31,9 @@ def inputs(names: set[str]) -> set[str]:
     return {name for name in names if _WAVE.fullmatch(name) or name == "image"}
 
 
-def compute(golden: Golden) -> Iterator[tuple[str, np.ndarray]]:
-    """Every tensor whose name is understood."""
-    found = _image(golden) if "image" in golden else _recordings(golden)
+def compute(golden: Golden, *, exact: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor whose name is understood; `exact`: features by the same formula in float64."""
+    found = _image(golden) if "image" in golden else _recordings(golden, exact)
     return ((name, found[name]) for name in golden if name in found)
 
 
@@ -45,34 +42,23 @@ def _image(golden: Golden) -> dict[str, np.ndarray]:
     return {"pixel_values": patches, "image_grid_thw": np.array([grid])}
 
 
-def _recordings(golden: Golden) -> dict[str, np.ndarray]:
-    waves = _waves(golden)
+def _recordings(golden: Golden, exact: bool) -> dict[str, np.ndarray]:
+    waves = [golden[f"wav{number}"] for number in range(len(inputs(set(golden))))]
     longest = max(len(wave) for wave in waves)
     padded = [np.pad(wave, (0, longest - len(wave))) for wave in waves]
     starts = np.arange(_CONFIG.num_frames(longest)) * _CONFIG.hop_size
     return {
-        "input_features": np.stack([encoder_features(wave, _CONFIG).T for wave in padded]),
+        "input_features": np.stack([_exact(wave) if exact else encoder_features(wave, _CONFIG).T for wave in padded]),
         "attention_mask": np.stack([starts < len(wave) for wave in waves]).astype(np.int32),
         "mel_filters": mel_filterbank(_CONFIG.mel).T,
     }
 
 
-def _waves(golden: Golden) -> list[np.ndarray]:
-    return [golden[f"wav{number}"] for number in range(len(inputs(set(golden))))]
-
-
-def exact(golden: Golden) -> dict[str, np.ndarray]:
-    """`input_features` by the same formula in float64."""
-    if "image" in golden:
-        return {}
-    waves = [wave.astype(np.float64) for wave in _waves(golden)]
-    longest, size, hop = max(len(wave) for wave in waves), _CONFIG.window_size, _CONFIG.hop_size
+def _exact(wave: np.ndarray) -> np.ndarray:
+    size, hop = _CONFIG.window_size, _CONFIG.hop_size
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size)
+    signal = np.pad(wave.astype(np.float64), size // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(signal, size)[::hop][: _CONFIG.num_frames(len(wave))]
     filters = mel_filterbank(_CONFIG.mel).T.astype(np.float64)
-    found = []
-    for wave in waves:
-        signal = np.pad(np.pad(wave, (0, longest - len(wave))), size // 2, mode="reflect")
-        frames = np.lib.stride_tricks.sliding_window_view(signal, size)[::hop][: _CONFIG.num_frames(longest)]
-        mel = np.log10(np.maximum(np.abs(np.fft.rfft(frames * window)) ** 2 @ filters, 1e-10))
-        found.append((np.maximum(mel, mel.max() - 8.0).T + 4.0) / 4.0)
-    return {"input_features": np.stack(found)}
+    mel = np.log10(np.maximum(np.abs(np.fft.rfft(frames * window)) ** 2 @ filters, 1e-10))
+    return (np.maximum(mel, mel.max() - 8.0).T + 4.0) / 4.0

@@ -25,6 +25,7 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
+from qomni_jax.config.decoder import LanguageModelConfig
 from qomni_jax.interop.arrays import flat
 from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.key_map import Layout, Rule, key_map
@@ -36,6 +37,8 @@ from qomni_jax.layers.decoder import Cache, RouterStats, layer_intermediates, pl
 from qomni_jax.layers.gated_delta_net import GatedDeltaNetCache
 from qomni_jax.layers.language_model import LanguageModel, LanguageModelOutput, empty_language_model_cache
 from qomni_jax.ops.moe.router import load_balancing_loss
+
+CHUNK = 16  # tokens
 
 _INPUTS = {"input_ids", "attention_mask"}
 
@@ -50,9 +53,11 @@ def inputs(names: set[str]) -> set[str]:
     return names & _INPUTS
 
 
-def compute(golden: Golden, description: Description, parameters: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Our value of every tensor whose name is understood and whose inputs are there."""
-    model = _TextModel(golden, description, parameters)
+def compute(
+    golden: Golden, description: Description, parameters: Any, *, exact: bool = False
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Our value of every tensor whose name is understood and whose inputs are there; `exact` as in `precise`."""
+    model = _TextModel(golden, description, parameters, exact)
     for name, wanted in golden.items():
         for pattern, function in _MEANINGS:
             match = re.fullmatch(pattern, name)
@@ -65,8 +70,8 @@ def compute(golden: Golden, description: Description, parameters: Any) -> Iterat
 class _TextModel:
     """The model on one golden's tokens; what several tensors need is computed once."""
 
-    def __init__(self, golden: Golden, description: Description, parameters: Any):
-        self.description = in_float32(description)
+    def __init__(self, golden: Golden, description: Description, parameters: Any, exact: bool):
+        self.description = with_stacked_layers(description, exact=exact)
         self.config = self.description.config
         self.parameters = parameters
         self.tokens = golden["input_ids"]
@@ -146,11 +151,25 @@ class _TextModel:
         return self._sow(self.parameters, self.rows)
 
 
-def in_float32(description: Description) -> Description:
-    """The same model with stacked layers and float32 activations, which the tolerances assume."""
-    config = description.config
+def with_stacked_layers(description: Description, *, exact: bool = False) -> Description:
+    """The same model with stacked layers, computed as `precise` says."""
+    config = precise(description.config, exact=exact)
     decoder = dataclasses.replace(config.decoder, stacked=True)
-    return description._replace(config=dataclasses.replace(config, decoder=decoder, dtype="float32"))
+    return description._replace(config=dataclasses.replace(config, decoder=decoder))
+
+
+def precise(config: LanguageModelConfig, *, exact: bool = False) -> LanguageModelConfig:
+    """The same model in float32, which the tolerances assume, and with short chunks: rounding errors of the delta rule
+    grow with their length. `exact`: in float64 (64-bit mode), every part in the form that is its contract."""
+    decoder = config.decoder
+    gdn = dataclasses.replace(decoder.gdn, chunk_size=CHUNK)
+    attention, feed_forward = decoder.attention, decoder.feed_forward
+    if exact:
+        gdn = dataclasses.replace(gdn, backend="reference")
+        attention = dataclasses.replace(attention, backend="reference")
+        feed_forward = dataclasses.replace(feed_forward, backend="reference")
+    decoder = dataclasses.replace(decoder, gdn=gdn, attention=attention, feed_forward=feed_forward)
+    return dataclasses.replace(config, decoder=decoder, dtype="float64" if exact else "float32")
 
 
 def aux_loss(router: RouterStats) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.storage import Description
 from qomni_jax.interop.verify.golden import Golden
-from qomni_jax.interop.verify.language_model import in_float32
+from qomni_jax.interop.verify.language_model import with_stacked_layers
 from qomni_jax.layers.language_model import LanguageModel
 
 _ARGUMENTS = ("next_ids", "main_hidden", "position_ids")
@@ -31,7 +31,7 @@ def inputs(names: set[str]) -> set[str]:
 
 def compute(golden: Golden, description: Description, parameters: Any) -> Iterator[tuple[str, np.ndarray]]:
     """`main_hidden` by the decoder, `hidden` and `logits` by the head."""
-    config = in_float32(description).config
+    config = with_stacked_layers(description).config
     if not config.num_mtp_layers:
         raise CheckpointError("the checkpoint has no mtp.* tensors: accepted is one with a multi-token-prediction head")
     model = LanguageModel(config)

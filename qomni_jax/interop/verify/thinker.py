@@ -18,12 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.inference.prompts import Prompt
 from qomni_jax.inference.text import TextGenerator
 from qomni_jax.interop.released_prompt import read_prompt
 from qomni_jax.interop.thinker_model import ReleasedThinker
 from qomni_jax.interop.verify.golden import Golden
-from qomni_jax.interop.verify.language_model import aux_loss
+from qomni_jax.interop.verify.language_model import aux_loss, precise
 from qomni_jax.layers.decoder import layer_intermediates
 from qomni_jax.layers.language_model import LanguageModel
 from qomni_jax.sequence.assembly import OmniSequence
@@ -57,9 +58,11 @@ def inputs(names: set[str]) -> set[str]:
     return names & _INPUTS
 
 
-def compute(golden: Golden, model: ReleasedThinker, parameters: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Every tensor whose name is understood."""
-    config = _in_float32(model)
+def compute(
+    golden: Golden, model: ReleasedThinker, parameters: Any, *, exact: bool = False
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor whose name is understood; `exact` as in `language_model.precise`."""
+    config = _precise(model.config, exact)
     model = model._replace(config=config)
     example = Example(_sequence(golden, model, "input_ids"), *_media(golden, model))
     media, (slots,) = place_media([example], config)
@@ -103,14 +106,13 @@ def compute(golden: Golden, model: ReleasedThinker, parameters: Any) -> Iterator
             yield name, np.asarray(found[name])
 
 
-def _in_float32(model: ReleasedThinker) -> Any:
-    """Float32 activations throughout, which the tolerances assume."""
-    config = model.config
-    return dataclasses.replace(
-        config,
-        language_model=dataclasses.replace(config.language_model, dtype="float32"),
-        audio=None if config.audio is None else dataclasses.replace(config.audio, dtype="float32"),
-        vision=None if config.vision is None else dataclasses.replace(config.vision, dtype="float32"),
+def _precise(config: ThinkerConfig, exact: bool) -> ThinkerConfig:
+    dtype = "float64" if exact else "float32"
+    audio, vision = config.audio, config.vision
+    return ThinkerConfig(
+        precise(config.language_model, exact=exact),
+        None if audio is None else dataclasses.replace(audio, dtype=dtype),
+        None if vision is None else dataclasses.replace(vision, dtype=dtype),
     )
 
 

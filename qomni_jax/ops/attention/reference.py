@@ -3,6 +3,8 @@
 from jax import Array
 import jax.numpy as jnp
 
+from qomni_jax.ops.precision import wide
+
 HIDDEN = float(jnp.finfo(jnp.float32).min) / 2  # finite: a row that sees nothing stays a number
 
 
@@ -11,7 +13,7 @@ def attention_reference(q: Array, k: Array, v: Array, low: Array, high: Array) -
     batch, steps, heads, dim = q.shape
     slots, kv_heads = k.shape[1:3]
     grouped = q.reshape(batch, steps, kv_heads, heads // kv_heads, dim)
-    scores = jnp.einsum("btkgd,bskd->bkgts", grouped, k, preferred_element_type=jnp.float32) * dim**-0.5
+    scores = jnp.einsum("btkgd,bskd->bkgts", grouped, k, preferred_element_type=wide(q.dtype)) * dim**-0.5
     slot = jnp.arange(slots)
     visible = (slot <= high[..., None]) & (slot >= low[..., None])
     scores = jnp.where(visible[:, None, None], scores, HIDDEN)

@@ -11,6 +11,7 @@ from qomni_jax.ops.gated_delta_rule.reference import gated_delta_rule_reference
 from qomni_jax.ops.gated_delta_rule.step import gated_delta_rule_step
 from qomni_jax.ops.gated_delta_rule.xla import gated_delta_rule_chunked
 from qomni_jax.ops.norms import l2_normalize
+from qomni_jax.ops.precision import at_least_float32, wide
 from qomni_jax.ops.segments import require_segments_in_order
 
 DECODE_STEPS = 4  # tokens up to which `auto` takes the recurrence
@@ -72,9 +73,9 @@ def gated_delta_rule(
     """
     _check(q, k, v, g, beta, initial_state, segment_ids, backend, chunk_size)
     if initial_state is None:
-        initial_state = jnp.zeros((v.shape[0], v.shape[2], q.shape[3], v.shape[3]), jnp.float32)
+        initial_state = jnp.zeros((v.shape[0], v.shape[2], q.shape[3], v.shape[3]), wide(v.dtype))
     backend = resolve_backend(backend, q.shape[1])
-    gates = (g.astype(jnp.float32), beta.astype(jnp.float32), initial_state.astype(jnp.float32))
+    gates = (at_least_float32(g), at_least_float32(beta), at_least_float32(initial_state))
     if backend == "xla" and normalize:
         return gated_delta_rule_chunked(q, k, v, *gates, segment_ids, chunk_size=chunk_size, normalize=True)
     if normalize:

@@ -4,6 +4,8 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
+from qomni_jax.ops.precision import at_least_float32
+
 
 def gated_delta_rule_reference(
     q: Array,
@@ -16,7 +18,7 @@ def gated_delta_rule_reference(
     *,
     chunk_size: int = 1,
 ) -> tuple[Array, Array]:
-    """Shapes as in `api.gated_delta_rule`; any float type in, computed in float32. `chunk_size` is not used."""
+    """Shapes as in `api.gated_delta_rule`; any float type in, float32 or better inside. `chunk_size` is not used."""
     del chunk_size
     group = v.shape[2] // q.shape[2]
     scale = q.shape[-1] ** -0.5
@@ -32,6 +34,6 @@ def gated_delta_rule_reference(
     if segment_ids is None:
         segment_ids = jnp.zeros(v.shape[:2], jnp.int32)
     fresh = jnp.diff(segment_ids, axis=1, prepend=segment_ids[:, :1]) != 0
-    tokens = (*(x.astype(jnp.float32) for x in (q, k, v, g, beta)), fresh)
-    state, o = jax.lax.scan(step, initial_state.astype(jnp.float32), tuple(jnp.moveaxis(x, 1, 0) for x in tokens))
+    tokens = (*(at_least_float32(x) for x in (q, k, v, g, beta)), fresh)
+    state, o = jax.lax.scan(step, at_least_float32(initial_state), tuple(jnp.moveaxis(x, 1, 0) for x in tokens))
     return jnp.moveaxis(o, 0, 1).astype(v.dtype), state

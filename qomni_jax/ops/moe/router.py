@@ -6,6 +6,8 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
+from qomni_jax.ops.precision import at_least_float32
+
 
 class Routing(NamedTuple):
     """Where each token goes. `experts`, `weights` are `[N, k]`; the rest are sums over tokens for loss and metrics."""
@@ -23,12 +25,12 @@ def route(logits: Array, top_k: int, mask: Array, *, normalize: bool = True) -> 
     `normalize` scales the chosen probabilities to sum to 1 (Qwen3.5 always; `norm_topk_prob` of Qwen3-Next and
     Qwen3-Omni).
     """
-    probabilities = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+    probabilities = jax.nn.softmax(at_least_float32(logits), axis=-1)
     weights, experts = jax.lax.top_k(probabilities, top_k)
     if normalize:
         weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-    mask = mask.astype(jnp.float32)
-    one_hot = jax.nn.one_hot(experts, logits.shape[-1], dtype=jnp.float32)
+    mask = mask.astype(probabilities.dtype)
+    one_hot = jax.nn.one_hot(experts, logits.shape[-1], dtype=mask.dtype)
     chosen = jnp.einsum("nke,n->e", one_hot, mask)
     return Routing(experts, weights, chosen, jnp.einsum("ne,n->e", probabilities, mask), jnp.sum(mask))
 
