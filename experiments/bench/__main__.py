@@ -20,6 +20,7 @@ _JSON = flags.DEFINE_string("json", None, "where the rows are written.")
 _CASES = flags.DEFINE_string("cases", "", "a regular expression: cases whose names it matches, all where empty.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "repetitions, of which the median is reported.", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 2, "threads of either side, at most the machine's cores.", lower_bound=1)
+_MESH = flags.DEFINE_string("mesh", "", "data=N or tensor=N: rows or heads spread over N CPU devices, one a core.")
 _AOT = flags.DEFINE_bool("aot", False, "gated_delta_rule: static figures of the TPU kernels instead of times.")
 
 BENCHES = ("decoder", "gated_delta_rule", "moe")
@@ -36,6 +37,13 @@ def main(argv: Sequence[str]) -> None:
     # Before JAX counts the cores: its thread pool has one thread for each that it may use.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: _THREADS.value])
+    if _MESH.value:
+        from experiments.bench.devices import use_mesh
+
+        try:
+            use_mesh(_MESH.value)
+        except ValueError as error:
+            raise app.UsageError(str(error)) from None
     if _AOT.value:
         from experiments.bench import gated_delta_rule_aot
 

@@ -11,6 +11,7 @@ token from a cache of 256 tokens, the mean of 32; `train` is the gradient of cro
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import itertools
 import math
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.bench.devices import initialise
 from experiments.bench.timing import Case, jitted
 from qomni_jax.config.decoder import (
     AttentionConfig,
@@ -30,7 +32,7 @@ from qomni_jax.config.decoder import (
 )
 from qomni_jax.config.training import LanguageModelTrainingConfig
 from qomni_jax.inference.text import TextGenerator, decode_step
-from qomni_jax.layers.language_model import init_language_model, unstack_language_model
+from qomni_jax.layers.language_model import init_language_model
 from qomni_jax.layers.linear import unbox
 from qomni_jax.training.language_model_step import language_model_loss
 
@@ -122,8 +124,8 @@ def _active(head: bool) -> float:
 @functools.cache
 def _model() -> tuple[LanguageModelConfig, Any]:
     """Every layer with arrays of its own, as is fastest on a CPU."""
-    params = jax.jit(lambda: unbox(init_language_model(CONFIG, jax.random.key(0))))()
-    return unstack_language_model(CONFIG, params)
+    config = dataclasses.replace(CONFIG, decoder=dataclasses.replace(CONFIG.decoder, stacked=False))
+    return config, initialise(lambda: init_language_model(config, jax.random.key(0)))
 
 
 def _tokens(rows: int, steps: int) -> np.ndarray:

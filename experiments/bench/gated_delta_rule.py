@@ -4,7 +4,7 @@ Claim: of the chunked form, forward at T = 1k, 4k and 16k is at least 3.0 times 
 backward 2.5 times at 1k and 4.5 times at 4k, and 2.0 times at 4k and 16k against a rewrite of the reference whose
 backward pass is linear in T (the reference's is quadratic, and is not run at 16k); 16k costs at most 4.4 times 4k.
 Cost: three minutes on two cores with the peer, half a minute without.
-Command: python -m experiments.bench gated_delta_rule --peer --json=F
+Command: python -m experiments.bench gated_delta_rule --peer --mesh=tensor=2 --json=F
 
 Work: B = 1, 8 heads, DK = DV = 128, float32, L2 norm of q and k included, g = logsigmoid(N), beta = sigmoid(N); the
 loss of the backward pass is mean(o^2), its gradients those of q, k, v, g and beta. FLOPs are those of the recurrence
@@ -20,11 +20,16 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.bench.devices import place
 from experiments.bench.timing import Case, jitted
-from qomni_jax.ops.gated_delta_rule import gated_delta_rule
+from qomni_jax.config.decoder import GatedDeltaNetConfig
+from qomni_jax.layers.gated_delta_mixing import delta_rule
 
 PEER_MODULE = "experiments.bench.peer_gated_delta_rule"
 HEADS, DIM = 8, 128
+CONFIG = GatedDeltaNetConfig(
+    num_key_heads=HEADS, num_value_heads=HEADS, head_key_dim=DIM, head_value_dim=DIM, chunk_size=64, backend="xla"
+)
 
 
 def cases(repeats: int) -> list[Case]:
@@ -60,14 +65,18 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _build(mode: str, steps: int) -> Callable[[], Any]:
-    def forward(q: Array, k: Array, v: Array, g: Array, beta: Array) -> tuple[Array, Array]:
-        return gated_delta_rule(q, k, v, g, beta, backend="xla", normalize=True)
+    def forward(*args: Array) -> tuple[Array, Array]:
+        return delta_rule(CONFIG, *args, jnp.zeros((1, HEADS, DIM, DIM)))
 
     def loss(*args: Array) -> Array:
         return jnp.mean(jnp.square(forward(*args)[0]))
 
     rng = np.random.default_rng(0)
-    q, k, v = (jnp.asarray(rng.normal(size=(1, steps, HEADS, DIM)), jnp.float32) for _ in range(3))
-    g, beta = (jnp.asarray(rng.normal(size=(1, steps, HEADS)), jnp.float32) for _ in range(2))
-    args = (q, k, v, jax.nn.log_sigmoid(g), jax.nn.sigmoid(beta))
+    q, k, v = (rng.normal(size=(1, steps, HEADS, DIM)).astype(np.float32) for _ in range(3))
+    g, beta = (rng.normal(size=(1, steps, HEADS)).astype(np.float32) for _ in range(2))
+    names = ("batch", None, "linear_heads")
+    args = (
+        *(place(x, *names, None) for x in (q, k, v)),
+        *(place(x, *names) for x in (np.asarray(jax.nn.log_sigmoid(g)), np.asarray(jax.nn.sigmoid(beta)))),
+    )
     return jitted(forward if mode == "fwd" else jax.grad(loss, argnums=range(5)), *args)
