@@ -79,6 +79,17 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str], arm: s
     prepared = materials.prepare(study, workdir, _report, seconds)
     clock_talkers = time.monotonic()
     runs = study.runs()
+    details = {
+        "title": study.title,
+        "command": _command(gin_files, bindings, workdir),
+        "config": operative,
+        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in _PACKAGES}},
+        "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": os.cpu_count()},
+        "started": started.isoformat(timespec="seconds"),
+        "runs": len(runs),
+    }
+    # What `experiments.report` needs while the study goes on.
+    write_atomically(workdir / "run.json", json.dumps({**details, "seconds": _seconds_before(workdir)}, indent=1))
     # An accelerator belongs to one process; cores are shared out.
     if study.workers > 1 and jax.default_backend() == "cpu":
         del prepared
@@ -87,15 +98,7 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str], arm: s
         for a, s in runs:
             _run_arm(study, a, s, workdir)
     seconds["talkers"] = time.monotonic() - clock_talkers
-    details = {
-        "title": study.title,
-        "command": _command(gin_files, bindings, workdir),
-        "config": operative,
-        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in _PACKAGES}},
-        "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": os.cpu_count()},
-        "seconds": _total_seconds(workdir, seconds),
-        "started": started.isoformat(timespec="seconds"),
-    }
+    details["seconds"] = _total_seconds(workdir, seconds)
     write_atomically(workdir / "run.json", json.dumps(details, indent=1))
     print(write_summary_markdown(build_report(workdir)))
     _report(f"report: {workdir / 'report.html'} ({(time.monotonic() - clock) / 60:.1f} minutes)")
@@ -145,11 +148,15 @@ def _run_processes(
 
 def _total_seconds(workdir: Path, seconds: dict[str, float]) -> dict[str, float]:
     """Seconds of each stage over all the sittings of an interrupted study."""
-    path = workdir / "seconds.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = _seconds_before(workdir)
     total = {name: value + before.get(name, 0.0) for name, value in seconds.items()}
-    write_atomically(path, json.dumps(total))
+    write_atomically(workdir / "seconds.json", json.dumps(total))
     return total
+
+
+def _seconds_before(workdir: Path) -> dict[str, float]:
+    path = workdir / "seconds.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _command(gin_files: Sequence[str], bindings: Sequence[str], workdir: Path) -> str:

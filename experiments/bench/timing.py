@@ -114,14 +114,14 @@ def jitted(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
 
 def matmul_peak(size: int = 2048) -> float:
     """FLOP/s of a square float32 product, the best of five, its columns spread over the mesh."""
-    a, b = place(np.ones((size, size), np.float32)), place(np.ones((size, size), np.float32), None, "mlp")
+    a, b = place(np.ones((size, size), np.float32)), place(np.ones((size, size), np.float32), None, "tokens")
     call = jitted(lambda x, y: x @ y, a, b)
     return 2 * size**3 / min(seconds_of(call) for _ in range(5))
 
 
 def matvec_bandwidth(rows: int = 4096, columns: int = 8192) -> float:
     """Bytes a second of a float32 product of a matrix that fits no cache and a vector, the best of five; as above."""
-    matrix = place(np.ones((rows, columns), np.float32), None, "mlp")
+    matrix = place(np.ones((rows, columns), np.float32), None, "tokens")
     vector = place(np.ones((1, rows), np.float32))
     call = jitted(lambda x, m: x @ m, vector, matrix)
     return matrix.nbytes / min(seconds_of(call) for _ in range(5))

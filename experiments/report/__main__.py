@@ -1,4 +1,4 @@
-"""Rebuilds the report of a finished study: `python -m experiments.report --workdir=D`. Seconds; reads results only."""
+"""Builds the report of a study, finished or not: `python -m experiments.report --workdir=D`. Reads results only."""
 
 import argparse
 import pathlib

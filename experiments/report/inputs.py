@@ -77,7 +77,7 @@ class Ceiling:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """How the study was run; `seconds` by stage, `config` the operative gin text."""
+    """How the study was run; `seconds` by stage, `config` the operative gin text, `runs` as many as it asks for."""
 
     title: str
     command: str
@@ -86,6 +86,7 @@ class Run:
     machine: dict[str, Any]
     seconds: dict[str, float]
     started: str
+    runs: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,7 @@ def load_study(workdir: pathlib.Path) -> Study:
     return Study(workdir, tuple(results.values()), ceiling, run)
 
 
-_RUN_TYPES = {"versions": dict, "machine": dict, "seconds": dict}
+_RUN_TYPES = {"versions": dict, "machine": dict, "seconds": dict, "runs": int}
 
 
 def _rank(arm: str) -> int:

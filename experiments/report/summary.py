@@ -32,6 +32,7 @@ def summarise(study: Study) -> dict[str, Any]:
         "equal_cpu": _equal_cpu(arms),
         "corpus": study.ceiling.corpus,
         "run": dataclasses.asdict(study.run),
+        "finished_runs": len(study.results),
     }
 
 

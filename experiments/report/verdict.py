@@ -32,7 +32,13 @@ def points(difference: dict[str, Any]) -> str:
 
 
 def verdict(report: dict[str, Any]) -> list[str]:
-    """A sentence for each arm compared, then one for the claim as a whole."""
+    """A sentence for each arm compared, then one for the claim as a whole; first of all, whether runs are missing."""
+    finished, planned = report["finished_runs"], report["run"]["runs"]
+    missing = [f"Unfinished: {finished} of {planned} runs are there."] if finished < planned else []
+    return missing + _compared(report)
+
+
+def _compared(report: dict[str, Any]) -> list[str]:
     schemes, baseline = report["schemes"], report["baseline"]
     if baseline is None or not report["paired"]:
         return ["No verdict: the study has no ARIA arm and another arm to compare."]

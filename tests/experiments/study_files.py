@@ -119,5 +119,6 @@ def write_study(workdir: pathlib.Path) -> None:
         "machine": {"cores": 2},
         "seconds": {"corpus": 60.0, "training": 300.0},
         "started": "2026-01-01 10:00",
+        "runs": 5,
     }
     (workdir / "run.json").write_text(json.dumps(run))

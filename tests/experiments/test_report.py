@@ -137,6 +137,12 @@ def test_a_study_without_extras_is_reported_too(tmp_path):
     assert report["equal_cpu"] is None
 
 
+def test_a_study_that_goes_on_says_so(tmp_path):
+    write_study(tmp_path)
+    change(tmp_path / "run.json", runs=7)
+    assert build_report(tmp_path)["verdict"][0] == "Unfinished: 5 of 7 runs are there."
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
