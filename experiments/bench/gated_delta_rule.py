@@ -65,8 +65,8 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _build(mode: str, steps: int) -> Callable[[], Any]:
-    def forward(*args: Array) -> tuple[Array, Array]:
-        return delta_rule(CONFIG, *args, jnp.zeros((1, HEADS, DIM, DIM)))
+    def forward(q: Array, k: Array, v: Array, g: Array, beta: Array) -> tuple[Array, Array]:
+        return delta_rule(CONFIG, q, k, v, g, beta, jnp.zeros((1, HEADS, DIM, DIM)))
 
     def loss(*args: Array) -> Array:
         return jnp.mean(jnp.square(forward(*args)[0]))
