@@ -1,6 +1,6 @@
 """The audio encoder on a recording that is still growing: tokens as soon as their window is complete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 import functools
 from typing import Any
 
@@ -9,12 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from qomni_jax.audio.aut import AudioEncoder
-from qomni_jax.config.audio import AudioEncoderConfig
+from qomni_jax.audio.features import FeatureStream
+from qomni_jax.config.audio import AudioEncoderConfig, AudioFeatureConfig
 
 
 @functools.lru_cache(maxsize=16)
 def _encode_function(config: AudioEncoderConfig) -> Callable[..., Any]:
     return jax.jit(lambda params, *args: AudioEncoder(config).apply({"params": params}, *args))
+
+
+def encode_blocks(
+    blocks: Iterable[np.ndarray], features: AudioFeatureConfig, config: AudioEncoderConfig, params: Any
+) -> Iterator[np.ndarray]:
+    """Tokens `[n, D]` of a recording of any length that comes in blocks of samples, from samples to tokens in constant
+    memory. Joined, they are those of the encoder on the features of the whole.
+
+    Raises ValueError as `FeatureStream` and `AudioEncoderStream` do.
+    """
+    frames, tokens = FeatureStream(features), AudioEncoderStream(config, params)
+    for block in blocks:
+        yield tokens.push(frames.push(block))
+    yield tokens.push(frames.finish())
+    yield tokens.finish()
 
 
 class AudioEncoderStream:

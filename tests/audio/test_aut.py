@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from qomni_jax.audio.aut import FULL_WINDOW, AudioEncoder, sample_window
-from qomni_jax.audio.stream import AudioEncoderStream
-from qomni_jax.config.audio import AudioEncoderConfig
+from qomni_jax.audio.features import encoder_features
+from qomni_jax.audio.stream import AudioEncoderStream, encode_blocks
+from qomni_jax.config.audio import AudioEncoderConfig, AudioFeatureConfig
 from qomni_jax.config.encoder import EncoderConfig
 from qomni_jax.layers.linear import unbox
 
@@ -141,3 +142,16 @@ def test_wrong_values_are_named(setting):
         dataclasses.replace(OWN, encoder=dataclasses.replace(BLOCKS, model_dim=15, num_heads=3))
     with pytest.raises(ValueError, match="model_dim = 16: accepted is a multiple of num_heads = 3"):
         dataclasses.replace(BLOCKS, num_heads=3)
+
+
+def test_a_recording_in_blocks_of_samples_gives_the_tokens_of_the_whole(setting):
+    config, apply, params, _ = setting
+    features = AudioFeatureConfig(num_mels=16)
+    samples = (0.1 * np.random.default_rng(1).standard_normal(12_345)).astype(np.float32)
+    whole = encoder_features(samples, features)
+    expected, lengths = apply(params, whole[None], np.array([len(whole)], np.int32))
+    blocks = np.split(samples, [1, 700, 701, 9000])
+    found = np.concatenate(list(encode_blocks(blocks, features, config, params)))
+    np.testing.assert_allclose(found, expected[0, : int(lengths[0])], atol=2e-6)  # sums of another number of rows
+    with pytest.raises(ValueError, match="floor = 'utterance' of a stream"):
+        next(encode_blocks(blocks, dataclasses.replace(features, floor="utterance"), config, params))
