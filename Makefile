@@ -1,13 +1,13 @@
 # Needs GNU make and Python 3.11 or later with its venv module; everything else is installed into .venv.
 #   make demo [SIZE=full|quick] [OUT=dir] [FLAGS=...]   the ARIA study on the CPU; leaves OUT/report.html
-#   make test [PYTEST_FLAGS=...]                        the CPU test suite
+#   make test [PYTEST_FLAGS="-n 2"]                     the CPU test suite, in two processes
 #   make lint, make format, make clean
 
 PYTHON ?= python3
 EXTRAS ?= demo,dev
 SIZE ?= full
 FLAGS ?=
-PYTEST_FLAGS ?=
+PYTEST_FLAGS ?= -n 2
 
 BIN := .venv/bin
 comma := ,
