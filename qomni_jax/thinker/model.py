@@ -48,10 +48,8 @@ class Thinker(nn.Module):
     """`tokens [B, T]` and media -> `LanguageModelOutput`; other arguments as those of `LanguageModel`.
 
     `slots [B, T]`: which row of the media's table stands in the place of a token's embedding, -1 for none
-    (`thinker.batch.place_media`). `window`: of the audio encoder, as there.
-
-    `encode` and `decode` are the two halves, callable on their own (`method=`): what was encoded may be read in
-    several calls.
+    (`thinker.batch.place_media`). `media`: what the encoders read, or what `encode` (`method=`) gave for it, which may
+    serve several calls. `window`: of the audio encoder, as there.
     """
 
     config: ThinkerConfig
@@ -73,14 +71,16 @@ class Thinker(nn.Module):
         segment_ids: Array | None = None,
         *,
         slots: Array | None = None,
-        media: Media | None = None,
+        media: Media | MediaFeatures | None = None,
         window: int | Array | None = None,
         logits_at: Array | None = None,
     ) -> LanguageModelOutput:
-        features = None if media is None else self.encode(media, window)
-        return self.decode(
-            tokens, positions, mask, cache, segment_ids, slots=slots, features=features, logits_at=logits_at
-        )
+        embeddings, deepstack = self.language_model.embed(tokens), None
+        if slots is not None and media is not None:
+            features = self.encode(media, window) if isinstance(media, Media) else media
+            embeddings, deepstack = place_features(embeddings, slots, features)
+        rows = (tokens, positions, mask, cache, segment_ids)
+        return self.language_model(*rows, embeddings=embeddings, features=deepstack, logits_at=logits_at)
 
     def encode(self, media: Media, window: int | Array | None = None) -> MediaFeatures:
         """The table of all outputs. Raises ValueError for media that the model has no encoder for."""
@@ -98,33 +98,6 @@ class Thinker(nn.Module):
             heard, _ = self.audio_encoder(jnp.asarray(media.features), jnp.asarray(media.frames), window)
             parts.append(heard.reshape(-1, dim).astype(dtype))
         return MediaFeatures(jnp.concatenate(parts), deepstack)
-
-    def decode(
-        self,
-        tokens: Array,
-        positions: Array | None = None,
-        mask: Array | None = None,
-        cache: Cache | None = None,
-        segment_ids: Array | None = None,
-        *,
-        slots: Array | None = None,
-        features: MediaFeatures | None = None,
-        logits_at: Array | None = None,
-    ) -> LanguageModelOutput:
-        """Tokens, with what was encoded in its places, through the language model."""
-        embeddings, deepstack = None, None
-        if slots is not None and features is not None:
-            embeddings, deepstack = place_features(self.language_model.embed(tokens), slots, features)
-        return self.language_model(
-            tokens,
-            positions,
-            mask,
-            cache,
-            segment_ids,
-            embeddings=embeddings,
-            features=deepstack,
-            logits_at=logits_at,
-        )
 
 
 def place_features(embeddings: Array, slots: Array | np.ndarray, features: MediaFeatures) -> tuple[Array, Array | None]:

@@ -45,9 +45,6 @@ class GoldenTokenizer:
                 ids.append({"system": 412, "user": 413, "assistant": 414, "\n": 415}[word])
         return np.array(ids, np.int32)
 
-    def decode(self, ids):
-        raise NotImplementedError
-
 
 QWEN3_5 = GoldenTokenizer(
     **{"<|vision_start|>": 502, "<|vision_end|>": 503, "<|image_pad|>": 500, "<|video_pad|>": 501}

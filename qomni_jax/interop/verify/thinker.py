@@ -78,8 +78,7 @@ def compute(
             tokens,
             positions,
             slots=slots[None],
-            features=features,
-            method=Thinker.decode,
+            media=features,
             mutable=["intermediates"],
         )
         embeddings = LanguageModel(config.language_model).apply(
