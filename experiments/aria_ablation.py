@@ -58,11 +58,12 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str], arm: s
     """Runs a study, or one arm of it. Raises ValueError and OSError with one line that says what is wrong."""
     import jax
 
-    from experiments.gin_config import ConfigError, load_study
+    from experiments.compilation import use_compilation_cache
+    from experiments.gin_config import ConfigError, load_config
     from experiments.study import materials
-    from experiments.study.setup import bind_workdir, use_compilation_cache
+    from experiments.study.setup import bind_workdir
 
-    study, operative = load_study(gin_files, bindings)
+    study, operative = load_config(StudyConfig, gin_files, bindings)
     bind_workdir(workdir, study)
     use_compilation_cache(workdir)
     if arm is not None:
@@ -117,7 +118,7 @@ def _run_processes(
 ) -> None:
     """Every run in a process of its own, `workers` at a time, each with its share of the cores; an odd one at the end,
     which runs alone, has them all."""
-    from experiments.study.setup import KEEP_MEMORY
+    from experiments.processes import KEEP_MEMORY
 
     cores = os.cpu_count() or 1
     alone = runs[-1] if len(runs) % workers == 1 else None

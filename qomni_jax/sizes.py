@@ -155,9 +155,9 @@ def audio_encoder_tiny(output_dim: int = 32) -> AudioEncoderConfig:
 
 
 def audio_encoder_small(output_dim: int = 256) -> AudioEncoderConfig:
-    """0.94 million parameters: four blocks. Output for `language_model_small`. Trains on a CPU."""
-    blocks = EncoderConfig(model_dim=128, num_layers=4, num_heads=4, mlp_dim=512)
-    return AudioEncoderConfig(encoder=blocks, output_dim=output_dim, conv_channels=48)
+    """0.7 million parameters: three blocks. Trains on a CPU."""
+    blocks = EncoderConfig(model_dim=128, num_layers=3, num_heads=4, mlp_dim=512)
+    return AudioEncoderConfig(encoder=blocks, output_dim=output_dim, conv_channels=32)
 
 
 def audio_encoder(output_dim: int = 2048) -> AudioEncoderConfig:
@@ -185,7 +185,7 @@ def vision_encoder_tiny(output_dim: int = 32) -> VisionEncoderConfig:
 
 
 def vision_encoder_small(output_dim: int = 256) -> VisionEncoderConfig:
-    """1.4 million parameters: four blocks. Output for `language_model_small`. Trains on a CPU."""
+    """1.4 million parameters: four blocks. Trains on a CPU."""
     blocks = EncoderConfig(model_dim=128, num_layers=4, num_heads=4, mlp_dim=512, norm_eps=1e-6, gelu="tanh")
     return VisionEncoderConfig(encoder=blocks, output_dim=output_dim, position_side=16)
 
@@ -206,8 +206,20 @@ def thinker_tiny(vocab_size: int = 320) -> ThinkerConfig:
 
 
 def thinker_small(vocab_size: int = 4096) -> ThinkerConfig:
-    """`language_model_small` and both encoders. Trains on a CPU."""
-    return ThinkerConfig(language_model_small(vocab_size), audio_encoder_small(), vision_encoder_small())
+    """About 5.5 million parameters: a decoder of the small Talker's kind, with multimodal positions, and both encoders.
+    Learns to hear within minutes on a CPU."""
+    language_model = LanguageModelConfig(
+        vocab_size=vocab_size,
+        decoder=DecoderConfig(
+            gdn=GatedDeltaNetConfig(num_key_heads=4, num_value_heads=4, head_key_dim=40, head_value_dim=40),
+            attention=AttentionConfig(rotary_fraction=0.4, mrope_section=(4, 2, 2)),
+            unroll=True,
+        ),
+        tie_embeddings=True,
+    )
+    audio = audio_encoder_small(language_model.decoder.model_dim)
+    vision = vision_encoder_small(language_model.decoder.model_dim)
+    return ThinkerConfig(language_model, audio, vision)
 
 
 def thinker_flash() -> ThinkerConfig:

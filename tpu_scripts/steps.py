@@ -18,11 +18,8 @@ from qomni_jax.ops import attention, gated_delta_rule, moe
 from qomni_jax.parallel.mesh import AXES
 from qomni_jax.parallel.rules import mesh_axes, parameter_shardings, partition_spec
 from qomni_jax.sizes import LANGUAGE_MODELS
-from qomni_jax.training.language_model_step import (
-    abstract_language_model_state,
-    batch_shardings,
-    make_language_model_step,
-)
+from qomni_jax.training.language_model_step import abstract_language_model_state, make_language_model_step
+from qomni_jax.training.step import batch_shardings
 from tpu_scripts.chips import Slice
 
 # Tokens a row in each training stage. The report gives S2 and S3 (32,768 and 262,144) and none for S1, which aligns

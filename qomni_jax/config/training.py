@@ -93,3 +93,30 @@ class LanguageModelTrainingConfig:
         require_positive(self, *sizes)
         require(self.mtp_weight >= 0, self, "mtp_weight", "0 or more")
         require(self.seed >= 0, self, "seed", "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class ThinkerTrainingConfig(LanguageModelTrainingConfig):
+    """How a Thinker is trained: as its language model is, on conversations with media.
+
+    Attributes:
+      batch_size: conversations a step; they are packed into rows of `sequence_length` tokens.
+      recording_frames: the lengths, in feature frames, that the recordings of a step are padded to; a step draws one of
+        those that hold its longest recording. Each is a program of its own.
+      placed_rate: share of recordings that begin at a random time within the padding, after silence.
+      ctc_weight: weight of the connectionist temporal classification loss of the audio encoder's tokens against what
+        is said, with a head that training alone has; a decoder learns where to listen much sooner with it.
+    """
+
+    sequence_length: int = 512
+    recording_frames: tuple[int, ...] = (320, 640)
+    placed_rate: float = 0.5
+    ctc_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        frames = self.recording_frames
+        increasing = bool(frames) and min(frames) > 0 and sorted(set(frames)) == list(frames)
+        require(increasing, self, "recording_frames", "one number of frames or more, increasing")
+        require(0 <= self.placed_rate <= 1, self, "placed_rate", "a number in 0..1")
+        require(self.ctc_weight >= 0, self, "ctc_weight", "0 or more")

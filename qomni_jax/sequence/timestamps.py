@@ -22,6 +22,18 @@ def parse_timestamps(text: str) -> list[float]:
     return [float(time) for time in _TIMESTAMP.findall(text)]
 
 
+def parse_timestamped_words(text: str) -> tuple[list[str], list[float]]:
+    """Words of `text`, and for each the last timestamp before it, in seconds (NaN where there is none yet)."""
+    first, *rest = _TIMESTAMP.split(text)  # text, then times and the text after each in turns
+    words = first.split()
+    times = [math.nan] * len(words)
+    for time, piece in zip(rest[::2], rest[1::2], strict=True):
+        found = piece.split()
+        words += found
+        times += [float(time)] * len(found)
+    return words, times
+
+
 def patch_times(frame_times: Sequence[float], temporal_patch: int = 2) -> np.ndarray:
     """Times `[ceil(F / temporal_patch)]`, seconds, of temporal patches from those of their frames `[F]`: the mean of a
     patch's first and last frame, where the last frame fills up the last patch (Qwen3-VL)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,11 +15,25 @@ from qomni_jax.thinker.model import Media
 from qomni_jax.vision.patches import frame_rows
 
 
-def place_media(examples: Sequence[Example], config: ThinkerConfig) -> tuple[Media | None, list[np.ndarray]]:
+class MediaShape(NamedTuple):
+    """Frames and tokens of each, recordings and feature frames of each: the least that a batch's `Media` have."""
+
+    frames: int = 0
+    frame_tokens: int = 0
+    recordings: int = 0
+    recording_frames: int = 0
+
+
+NO_MEDIA = MediaShape()
+
+
+def place_media(
+    examples: Sequence[Example], config: ThinkerConfig, least: MediaShape = NO_MEDIA
+) -> tuple[Media | None, list[np.ndarray]]:
     """What the encoders read for all examples, None without media, and for each example its slots int32 `[T]`.
 
-    Slots are rows of `MediaFeatures.table`. Sizes are rounded up (`bucket`), so that batches of like sizes share one
-    compiled program; what stands in the padding is never read.
+    Slots are rows of `MediaFeatures.table`. Sizes are rounded up (`bucket`) and at least `least`, so that batches of
+    like sizes share one compiled program; what stands in the padding is never read.
 
     Raises ValueError where an example's media do not fill the places that its sequence has for them.
     """
@@ -28,14 +43,19 @@ def place_media(examples: Sequence[Example], config: ThinkerConfig) -> tuple[Med
     seen: Iterator[np.ndarray] = iter(())
     heard: Iterator[np.ndarray] = iter(())
     row = 0
-    if frames and config.vision is not None:
+    if (frames or least.frames) and config.vision is not None:
         merged = config.vision.merged_patches
-        width = bucket(max(h * w // merged for _, (_, h, w) in frames))
-        patches, grids = frame_rows(frames, rows=bucket(sum(t for _, (t, _, _) in frames)), length=width * merged)
-        row = len(patches) * width
+        width = max(bucket(max((h * w // merged for _, (_, h, w) in frames), default=1)), least.frame_tokens)
+        rows = max(bucket(sum(t for _, (t, _, _) in frames)), least.frames)
+        if frames:
+            patches, grids = frame_rows(frames, rows=rows, length=width * merged)
+        else:
+            patches = np.zeros((rows, width * merged, config.vision.patch_dim), np.float32)
+            grids = np.zeros((rows, 2), np.int32)
+        row = rows * width
         seen = _places(0, width, [h * w // merged for _, (t, h, w) in frames for _ in range(t)])
-    if recordings and config.audio is not None:
-        features, lengths = _padded(recordings, config.audio)
+    if (recordings or least.recordings) and config.audio is not None:
+        features, lengths = _padded(recordings, config.audio, least)
         counts = [config.audio.num_tokens(len(recording)) for recording in recordings]
         heard = _places(row, config.audio.num_tokens(features.shape[1]), counts)
     slots = []
@@ -48,7 +68,7 @@ def place_media(examples: Sequence[Example], config: ThinkerConfig) -> tuple[Med
         }
         slots.append(_slots(number, example.sequence, places))
     media = Media(patches, grids, features, lengths)
-    return (media if frames or recordings else None), slots
+    return (None if features is None and patches is None else media), slots
 
 
 def bucket(size: int) -> int:
@@ -57,10 +77,14 @@ def bucket(size: int) -> int:
     return 3 * power // 4 if power >= 4 and size <= 3 * power // 4 else power
 
 
-def _padded(recordings: Sequence[np.ndarray], config: AudioEncoderConfig) -> tuple[np.ndarray, np.ndarray]:
+def _padded(
+    recordings: Sequence[np.ndarray], config: AudioEncoderConfig, least: MediaShape
+) -> tuple[np.ndarray, np.ndarray]:
     """Recordings as rows `[A, F, mels]` of zeros after their own frames, and how many these are `[A]`."""
-    chunks = bucket(max(-(-len(recording) // config.chunk_frames) for recording in recordings))
-    features = np.zeros((bucket(len(recordings)), chunks * config.chunk_frames, config.num_mels), np.float32)
+    chunks = bucket(max((-(-len(recording) // config.chunk_frames) for recording in recordings), default=1))
+    count = max(bucket(len(recordings)), least.recordings)
+    frames = max(chunks * config.chunk_frames, least.recording_frames)
+    features = np.zeros((count, frames, config.num_mels), np.float32)
     lengths = np.zeros(len(features), np.int32)
     for number, recording in enumerate(recordings):
         features[number, : len(recording)] = recording

@@ -1,6 +1,5 @@
 """One optimiser step of the Talker."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,8 +14,7 @@ from qomni_jax.ops.moe.router import load_balancing_loss, router_metrics
 from qomni_jax.talker.talker import StreamInput, Talker
 from qomni_jax.training.optimizer import make_optimizer
 from qomni_jax.training.state import TrainState
-
-Batch = dict[str, Array]
+from qomni_jax.training.step import Batch, make_step
 
 
 def init_talker_state(
@@ -45,23 +43,14 @@ def init_talker_state(
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
-def make_talker_step(
-    config: TalkerConfig, training: TalkerTrainingConfig
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
-    """The jitted step: `(state, batch) -> (state, metrics)`; batch as `talker.batch.make_batch` makes it."""
+def make_talker_step(config: TalkerConfig, training: TalkerTrainingConfig) -> jax.stages.Wrapped:
+    """The jitted step (`training.step.make_step`) with `talker_loss`; batches as of `talker.batch.make_batch`."""
     model = Talker(config)
-    optimizer = make_optimizer(training.optimizer, training.steps)
 
     def loss_fn(params: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:
         return talker_loss(model, params, batch, training)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        metrics["grad_norm"] = optax.global_norm(grads)
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
-
-    return jax.jit(step, donate_argnums=0)
+    return make_step(loss_fn, training.optimizer, training.steps)
 
 
 def talker_loss(

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from experiments.gin_config import ConfigError, load_study
+from experiments.gin_config import ConfigError, load_config
+from experiments.study.config import StudyConfig
 
 DEMO = "experiments/configs/aria_demo.gin"
 
@@ -16,21 +17,21 @@ SHIPPED = sorted(set(glob.glob("experiments/configs/aria_*.gin")) - {"experiment
 
 @pytest.mark.parametrize("path", SHIPPED)
 def test_shipped_studies_parse_and_differ_in_their_interleavers_alone(path):
-    study, operative = load_study([path], [])
+    study, operative = load_config(StudyConfig, [path], [])
     assert study.arms[0].name == "aria"
     assert "StudyConfig.arms" in operative
     assert study.training.steps in study.evaluation.curve_steps
 
 
 def test_an_arm_may_have_seeds_of_its_own_and_runs_go_seed_by_seed():
-    study, _ = load_study([DEMO], ["StudyConfig.seeds = (0, 1)", "dual_track/Arm.seeds = (0,)"])
+    study, _ = load_config(StudyConfig, [DEMO], ["StudyConfig.seeds = (0, 1)", "dual_track/Arm.seeds = (0,)"])
     runs = [(arm.name, seed) for arm, seed in study.runs()]
     everyone, others = ("aria", "dual_track", "dual_paced", "fixed_rate"), ("aria", "dual_paced", "fixed_rate")
     assert runs == [*((arm, 0) for arm in everyone), *((arm, 1) for arm in others)]
 
 
 def test_bindings_go_on_top():
-    study, _ = load_study([DEMO], ["StudyConfig.seeds = (3, 4)", "OptimizerConfig.learning_rate = 1e-3"])
+    study, _ = load_config(StudyConfig, [DEMO], ["StudyConfig.seeds = (3, 4)", "OptimizerConfig.learning_rate = 1e-3"])
     assert study.seeds == (3, 4)
     assert study.training.optimizer.learning_rate == 1e-3
 
@@ -55,7 +56,7 @@ def test_bindings_go_on_top():
 )
 def test_a_wrong_configuration_is_one_line_that_names_it(files, bindings, message):
     with pytest.raises(ConfigError) as caught:
-        load_study(files, bindings)
+        load_config(StudyConfig, files, bindings)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -1,0 +1,71 @@
+"""Measures a trained model on held-out data.
+
+Command: python -m experiments.evaluate --task=asr --checkpoint=out/thinker/model [--json=F]
+
+`asr`: what a Thinker hears in the test splits of a speech corpus. It prints for every split the word error rate of the
+greedy answers with its 95 % bootstrap interval over sentences, and how far the times that it writes are from where the
+words start. Voices that no training split has are a split of their own.
+Cost: about a minute on two CPU cores.
+"""
+
+from collections.abc import Sequence
+import json
+from pathlib import Path
+import sys
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+
+TASKS = ("asr",)
+
+_TASK = flags.DEFINE_enum("task", None, TASKS, "what is measured.", required=True)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "the directory of a model that experiments.train has left.")
+_CORPUS = flags.DEFINE_string("corpus", None, "a speech corpus; by default `corpus` beside the checkpoint.")
+_SPLITS = flags.DEFINE_list("splits", [], "splits of it; by default all whose name starts with test_.")
+_BATCH = flags.DEFINE_integer("batch_size", 32, "recordings at a time.", lower_bound=1)
+_JSON = flags.DEFINE_string("json", None, "where figures and answers are written.")
+
+
+def main(argv: Sequence[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    if len(argv) > 1:
+        _fail(f"argument {argv[1]!r}: accepted are flags alone (--help lists them)")
+    if not _CHECKPOINT.value:
+        _fail("--checkpoint is missing: accepted is the directory of a model, such as out/thinker/model")
+    try:
+        found = evaluate_asr(Path(_CHECKPOINT.value))
+    except (ValueError, OSError) as error:
+        _fail(" ".join(str(error).split()))
+    if _JSON.value:
+        from experiments.files import write_atomically
+
+        write_atomically(Path(_JSON.value), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+def evaluate_asr(checkpoint: Path) -> dict[str, Any]:
+    """The record of `--json`. Raises ValueError and OSError with one line that says what is wrong."""
+    from data_pipelines.speech_corpus.builder import open_corpus
+    from experiments.thinker.asr import Listener, describe, score
+    from qomni_jax.thinker.storage import load_thinker
+
+    stored, params, tokenizer = load_thinker(checkpoint)
+    if tokenizer is None:
+        raise ValueError(f"{checkpoint}: has no tokenizer.json: accepted is a model with one")
+    corpus = open_corpus(_CORPUS.value or checkpoint.parent / "corpus")
+    splits = _SPLITS.value or [name for name in corpus.splits if name.startswith("test_")]
+    listener = Listener(stored, params, tokenizer)
+    found: dict[str, Any] = {}
+    for name in splits:
+        records = list(corpus.split(name))
+        found[name] = score(records, listener.listen(records, _BATCH.value))
+        print(describe(name, found[name]), flush=True)
+    return {"task": "asr", "checkpoint": str(checkpoint), "splits": found}
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"evaluate: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    app.run(main)

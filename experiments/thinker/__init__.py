@@ -1,0 +1,1 @@
+"""The stages of the Thinker: its data, its training, what it hears."""

@@ -1,0 +1,101 @@
+"""Training a Thinker and measuring it, as commands: from nothing to figures, and refused in one line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+BINDINGS = """
+TrainConfig.stage = @TranscriptionStage()
+TranscriptionStage.corpus = @CorpusConfig()
+CorpusConfig.splits = (@train/SplitConfig(), @test_short/SplitConfig())
+SplitConfig.min_rate = 200
+SplitConfig.max_rate = 270
+SplitConfig.voices = ('en-us+klatt6',)
+train/SplitConfig.name = 'train'
+train/SplitConfig.utterances = 24
+train/SplitConfig.min_words = 1
+train/SplitConfig.max_words = 3
+test_short/SplitConfig.name = 'test_short'
+test_short/SplitConfig.utterances = 3
+test_short/SplitConfig.min_words = 2
+test_short/SplitConfig.max_words = 2
+test_short/SplitConfig.held_out = True
+TranscriptionStage.thinker = @thinker_tiny()
+TranscriptionStage.training = @ThinkerTrainingConfig()
+ThinkerTrainingConfig.steps = 4
+ThinkerTrainingConfig.batch_size = 4
+ThinkerTrainingConfig.sequence_length = 256
+ThinkerTrainingConfig.recording_frames = (320,)
+ThinkerTrainingConfig.log_every = 2
+ThinkerTrainingConfig.checkpoint_every = 2
+"""
+
+
+def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{module}", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A gin file and the workdir of its run."""
+    root = tmp_path_factory.mktemp("train")
+    gin = root / "stage.gin"
+    gin.write_text(BINDINGS)
+    done = command("train", f"--gin_file={gin}", f"--workdir={root / 'work'}")
+    assert done.returncode == 0, done.stderr
+    assert "step 4/4" in done.stdout
+    return gin, root / "work"
+
+
+def test_a_trained_model_is_measured_on_every_test_split(trained, tmp_path):
+    _, workdir = trained
+    done = command("evaluate", "--task=asr", f"--checkpoint={workdir / 'model'}", f"--json={tmp_path / 'asr.json'}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("test_short")
+    (split,) = json.loads((tmp_path / "asr.json").read_text())["splits"].values()
+    assert split["words"] == 6
+    errors = split["substitutions"] + split["deletions"] + split["insertions"]
+    assert split["wer"]["mean"] == pytest.approx(errors / 6)
+    assert [len(item["reference"].split()) for item in split["sentences"]] == [2, 2, 2]
+
+
+def test_a_finished_stage_is_left_alone_and_another_one_is_refused(trained):
+    gin, workdir = trained
+    before = {path: path.stat().st_mtime_ns for path in sorted((workdir / "model").rglob("*"))}
+    again = command("train", f"--gin_file={gin}", f"--workdir={workdir}")
+    assert again.returncode == 0
+    assert "there already" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in sorted((workdir / "model").rglob("*"))} == before
+    other = command(
+        "train", f"--gin_file={gin}", f"--workdir={workdir}", "--gin_bindings=ThinkerTrainingConfig.steps = 6"
+    )
+    assert other.returncode == 1
+    assert other.stderr.count("\n") == 1
+    assert "training.steps = 4" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("train", ["--workdir=w"], "--gin_file is missing"),
+        ("train", ["--gin_file=experiments/configs/thinker_cpu.gin"], "--workdir is missing"),
+        ("evaluate", ["--task=asr"], "--checkpoint is missing"),
+        ("evaluate", ["--task=asr", "--checkpoint=nowhere"], "nowhere"),
+    ],
+)
+def test_what_is_missing_is_named_in_one_line(module, arguments, message):
+    done = command(module, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
