@@ -4,7 +4,7 @@ Source: Qwen3.5-Omni report, section 2; Qwen3-Omni's Thinker and Qwen3.5's model
 other numbers.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 from jax import Array
@@ -98,6 +98,25 @@ class Thinker(nn.Module):
             heard, _ = self.audio_encoder(jnp.asarray(media.features), jnp.asarray(media.frames), window)
             parts.append(heard.reshape(-1, dim).astype(dtype))
         return MediaFeatures(jnp.concatenate(parts), deepstack)
+
+
+def init_thinker(config: ThinkerConfig, key: Array) -> Any:
+    """Fresh parameters of all parts, boxed with their axis names."""
+    vision, audio = config.vision, config.audio
+    media = Media(
+        patches=None if vision is None else jnp.zeros((1, vision.merged_patches, vision.patch_dim)),
+        grids=None if vision is None else jnp.full((1, 2), vision.merge_size),
+        features=None if audio is None else jnp.zeros((1, audio.frames_per_token, audio.num_mels)),
+        frames=None if audio is None else jnp.full(1, audio.frames_per_token),
+    )
+
+    def everything(model: Thinker) -> None:
+        tokens = jnp.zeros((1, 1), jnp.int32)
+        hidden = model(tokens, slots=tokens, media=media).hidden
+        if config.language_model.num_mtp_layers:
+            model.language_model.mtp_hidden(tokens, hidden)
+
+    return Thinker(config).init(key, method=everything)["params"]
 
 
 def place_features(embeddings: Array, slots: Array | np.ndarray, features: MediaFeatures) -> tuple[Array, Array | None]:
