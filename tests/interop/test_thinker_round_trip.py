@@ -7,13 +7,24 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from qomni_jax.config.sequence import SequenceConfig
 from qomni_jax.interop import open_audio_encoder, open_language_model, open_thinker, open_vision_encoder
 from qomni_jax.interop.__main__ import main
 from qomni_jax.interop.safetensors_file import SafetensorsFile
 from qomni_jax.sequence.chat_tokenizer import ChatTokenizer
+from qomni_jax.sequence.special_tokens import (
+    AUDIO_END,
+    AUDIO_PAD,
+    AUDIO_START,
+    IMAGE_PAD,
+    VIDEO_PAD,
+    VISION_END,
+    VISION_START,
+)
 from qomni_jax.storage.arrays import flat
 from qomni_jax.thinker.storage import describe_thinker, load_thinker, save_thinker
 from tests.interop.checkpoint_files import GOLDENS, config_of, fused
+from tests.thinker.thinker_files import own_thinker
 
 NAMES = ("thinker_qwen3_5", "thinker_qwen3_omni")
 
@@ -29,6 +40,13 @@ def converted(tmp_path_factory):
 
 def run(*arguments) -> None:
     assert main([str(argument) for argument in arguments]) == 0
+
+
+def refused(capsys, *arguments) -> str:
+    assert main([str(argument) for argument in arguments]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    return message
 
 
 def raw(path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
@@ -101,15 +119,15 @@ def test_inspect_counts_a_converted_thinker_as_the_released_one(converted, tmp_p
     assert found[0]["not_loaded"] == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_verify_meets_the_golden_from_a_converted_thinker(name, converted, tmp_path):
+def test_verify_meets_the_golden_from_a_converted_thinker(converted, tmp_path):
+    name = "thinker_qwen3_omni"
     files = [f"--checkpoint={converted / name}", f"--golden={GOLDENS / name / 'golden.safetensors'}"]
     run("verify", *files, f"--json={tmp_path / 'report.json'}")
     assert json.loads((tmp_path / "report.json").read_text())["skipped"] == []
 
 
 def whole_omni(directory):
-    """A Qwen3-Omni with Talker and codec, and a tokenizer with its processor's files."""
+    """A Qwen3-Omni with Talker and codec."""
     directory.mkdir()
     tensors = load_file(GOLDENS / "thinker_qwen3_omni" / "model.safetensors")
     rest = {"talker.codec_head.weight": np.ones((2, 2), np.float32), "code2wav.pre.weight": np.ones(3, np.float32)}
@@ -158,20 +176,25 @@ def test_a_text_model_becomes_a_thinker_on_request(tmp_path):
     assert raw(tmp_path / "back" / "model.safetensors") == raw(GOLDENS / "qwen3_5_moe_text" / "model.safetensors")
 
 
+TOKENS = {
+    "image_token_id": IMAGE_PAD,
+    "video_token_id": VIDEO_PAD,
+    "vision_start_token_id": VISION_START,
+    "vision_end_token_id": VISION_END,
+    "audio_token_id": AUDIO_PAD,
+    "audio_start_token_id": AUDIO_START,
+    "audio_end_token_id": AUDIO_END,
+}
+
+
 def with_tokenizer(directory, name):
-    """A golden with a tokenizer of its size, whose pad tokens have the ids that config.json gives, and its files."""
+    """A golden with a tokenizer, whose tokens have the ids that config.json gives, and a file of its processor."""
     shutil.copytree(GOLDENS / name, directory)
     tokenizer = ChatTokenizer.train(["what is in this picture?"], 300)
     config = config_of(name)
-    tensors = load_file(directory / "model.safetensors")
+    config |= {field: tokenizer.special(token) for field, token in TOKENS.items() if field in config}
     config["text_config"]["vocab_size"] = tokenizer.vocab_size
-    for key in config:
-        if key.endswith("_token_id") and key != "user_token_id":
-            config[key] = tokenizer.special(
-                f"<|{key.removesuffix('_token_id').replace('_token', '')}|>".replace("image|", "image_pad|")
-                .replace("video|", "video_pad|")
-                .replace("audio|", "audio_pad|")
-            )
+    tensors = load_file(directory / "model.safetensors")
     for key in ("lm_head.weight", *(key for key in tensors if key.endswith("embed_tokens.weight"))):
         tensors[key] = np.resize(tensors[key], (tokenizer.vocab_size, tensors[key].shape[1]))
     save_file(tensors, directory / "model.safetensors")
@@ -192,9 +215,43 @@ def test_a_thinker_that_was_trained_on_is_exported_as_its_kind(name, tmp_path):
     assert open_thinker([tmp_path / "back"])[0].stored == open_thinker([source])[0].stored
     config, wanted = (json.loads((path / "config.json").read_text()) for path in (tmp_path / "back", source))
     assert config["architectures"] == wanted["architectures"]
-    assert {key: value for key, value in config.items() if key.endswith("_token_id")} == {
-        key: value for key, value in wanted.items() if key.endswith("_token_id") and key != "user_token_id"
-    }
+    for field in TOKENS:
+        assert config.get(field) == wanted.get(field), field
+
+
+def test_a_thinker_of_the_systems_own_kind_has_no_released_class(tmp_path, capsys):
+    """Its language model has: that of Qwen3.5."""
+    ours, out = f"--checkpoint={own_thinker(tmp_path / 'own')}", f"--out={tmp_path / 'out'}"
+    assert "an audio encoder of 4 convolutions has no released class" in refused(capsys, "export", ours, out)
+    assert not (tmp_path / "out").exists()
+    run("export", ours, out, "--part=language_model")
+    description, parameters = open_language_model([tmp_path / "out"])
+    stored, own, _ = load_thinker(tmp_path / "own")
+    assert description.config.decoder.attention == stored.config.language_model.decoder.attention
+    np.testing.assert_array_equal(parameters["lm_head"]["kernel"], own["language_model"]["lm_head"]["kernel"])
+
+
+def test_what_a_release_lays_out_otherwise_is_named(tmp_path, capsys):
+    """The weights would load, and read other positions than they were trained with."""
+    source = with_tokenizer(tmp_path / "released", "thinker_qwen3_5")
+    run("convert", f"--checkpoint={source}", f"--out={tmp_path / 'ours'}")
+    stored, parameters, tokenizer = load_thinker(tmp_path / "ours")
+    save_thinker(tmp_path / "trained", stored._replace(sequence=SequenceConfig()), parameters, tokenizer)
+    message = refused(capsys, "export", f"--checkpoint={tmp_path / 'trained'}", f"--out={tmp_path / 'out'}")
+    assert "sequence.time_encoding = 'timestamps_and_tmrope': accepted is 'timestamps'" in message
+    assert "as Qwen3_5MoeForConditionalGeneration has it" in message
+
+
+def test_inspect_counts_a_thinker_of_the_systems_own_kind(tmp_path, capsys):
+    path = own_thinker(tmp_path / "own")
+    run("inspect", f"--checkpoint={path}", f"--json={tmp_path / 'found.json'}")
+    found = json.loads((tmp_path / "found.json").read_text())
+    _, parameters, _ = load_thinker(path)
+    assert found["family"] == "qomni"
+    assert found["parameters"]["total"] == sum(leaf.size for leaf in flat(parameters).values())
+    for part, name in (("audio", "audio_encoder"), ("visual", "vision_encoder")):
+        assert found["parameters"][part] == sum(leaf.size for leaf in flat(parameters[name]).values())
+    assert found["parameters"]["mtp"] > 0
 
 
 def test_tokenizer_and_processor_go_with_the_weights(tmp_path):
@@ -203,13 +260,6 @@ def test_tokenizer_and_processor_go_with_the_weights(tmp_path):
     run("export", f"--checkpoint={tmp_path / 'ours'}", f"--out={tmp_path / 'back'}")
     for name in ("tokenizer.json", "preprocessor_config.json"):
         assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes()
-
-
-def refused(capsys, *arguments) -> str:
-    assert main([str(argument) for argument in arguments]) == 2
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    return message
 
 
 def test_what_is_not_accepted_is_one_line_and_nothing_is_written(converted, tmp_path, capsys):

@@ -138,9 +138,8 @@ def _media(golden: Golden, model: OpenedThinker) -> tuple[list[Any], list[Any], 
 
 def _sequence(golden: Golden, model: OpenedThinker, name: str) -> OmniSequence:
     images, videos, recordings = _media(golden, model)
-    heard = (
-        [model.stored.config.audio.num_tokens(len(clip)) for clip in recordings] if model.stored.config.audio else []
-    )
+    audio = model.stored.config.audio
+    heard = [audio.num_tokens(len(clip)) for clip in recordings] if audio is not None else []
     seconds = golden["video_second_per_grid"] if "video_second_per_grid" in golden else np.zeros(len(videos))
     merged = name.startswith("aiv_")
     sounds = heard if merged else [None] * len(videos)
