@@ -2,9 +2,10 @@
 
 Command: python -m experiments.talk --checkpoint=DIR [--image=F ...] [--audio=F ...] [--video=F ...] --text="..."
 
-`DIR` is a released checkpoint that `python -m qomni_jax.interop inspect` accepts (Qwen3.5 with vision, or Qwen3-Omni)
-with its tokenizer.json. Media come before the text, in the order images, recordings, videos. A video brings its sound
-along when the model hears. Speech out needs a Talker of the same family, which is not read from such a checkpoint yet.
+`DIR` is a Thinker of this system (`thinker.storage.save_thinker`), what `python -m qomni_jax.interop convert` wrote, or
+a released checkpoint that `inspect` accepts (Qwen3.5 with vision, or Qwen3-Omni), with its tokenizer.json. Media come
+before the text, in the order images, recordings, videos. A video brings its sound along when the model hears. Speech
+out needs a Talker of the same family, which is not read from such a checkpoint yet.
 Cost: what the checkpoint costs; a tiny one answers in seconds on a CPU.
 """
 
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "a released checkpoint's directory, with tokenizer.json.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "a Thinker or a released checkpoint, with tokenizer.json.")
 _TEXT = flags.DEFINE_string("text", "", "what to say or ask.")
 _SYSTEM = flags.DEFINE_string("system", "", "a system turn before it.")
 _IMAGES = flags.DEFINE_multi_string("image", [], "a png, jpeg or webp file; may be given again.")
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         _fail(f"argument {argv[1]!r}: accepted are flags alone (--help lists them)")
     checkpoint = _CHECKPOINT.value
     if not checkpoint:
-        _fail("--checkpoint is missing: accepted is the directory of a released checkpoint")
+        _fail("--checkpoint is missing: accepted is the directory of a Thinker or of a released checkpoint")
     if not (_TEXT.value or _IMAGES.value or _AUDIO.value or _VIDEOS.value):
         _fail("nothing to answer: accepted is --text, --image, --audio or --video")
     try:
@@ -58,41 +59,36 @@ def talk(checkpoint: str) -> dict[str, Any]:
     """Answers what the flags ask; prints the text as it comes. Raises ValueError and OSError with one line."""
     from data_pipelines.conversations import ReadingConfig, count_conversation, read_conversation
     from data_pipelines.media.probe import probe
-    from qomni_jax.config.audio import AudioFeatureConfig
     from qomni_jax.config.sampling import SamplingConfig
-    from qomni_jax.config.vision import ImageConfig
     from qomni_jax.interop.thinker_model import open_thinker
     from qomni_jax.sequence.assembly import PAD_OF
     from qomni_jax.sequence.chat import Audio, Image, Text, Turn, Video
-    from qomni_jax.sequence.chat_tokenizer import ChatTokenizer
+    from qomni_jax.sequence.chat_tokenizer import open_tokenizer
 
     sampling = SamplingConfig(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value, _MIN_P.value, _PENALTY.value, _SEED.value)
     model, params = open_thinker([checkpoint])
-    tokenizer = ChatTokenizer.load(Path(checkpoint) / "tokenizer.json")
+    stored = model.stored
+    tokenizer = open_tokenizer(Path(checkpoint) / "tokenizer.json")
     for kind, index in model.pads.items():
         if tokenizer.special(PAD_OF[kind]) != index:
             raise ValueError(
                 f"{checkpoint}: tokenizer.json gives {PAD_OF[kind]} the id {tokenizer.special(PAD_OF[kind])}: "
                 f"accepted is {index}, as in config.json"
             )
-    hears, vision = model.config.audio is not None, model.config.vision
+    hears = stored.config.audio is not None
     parts: list[Any] = [Image(path) for path in _IMAGES.value] + [Audio(path) for path in _AUDIO.value]
     for path in _VIDEOS.value:
         parts.append(Video(path, sound=_SOUND.value and hears and probe(path).num_samples > 0))
     asked = (*parts, *([Text(_TEXT.value)] if _TEXT.value else []))
     turns = [Turn("system", (Text(_SYSTEM.value),))] if _SYSTEM.value else []
     turns.append(Turn("user", asked))
-    image = ImageConfig()
-    if vision is not None:
-        image = ImageConfig(vision.patch_size, vision.merge_size, vision.temporal_patch_size)
-    features = AudioFeatureConfig(floor="utterance" if model.sequence.temporal_ids == "continuous" else "fixed")
-    reading = ReadingConfig(model.config.audio, features=features, image=image, sequence=model.sequence)
+    reading = ReadingConfig(stored.config.audio, features=stored.features, image=stored.image, sequence=stored.sequence)
     count = count_conversation(turns, tokenizer, reading, reply=True)
     print(f"[{count.total} tokens: {count.text} text, {count.audio} audio, {count.image} image, {count.video} video]")
     began = time.monotonic()
     example = read_conversation(turns, tokenizer, reading, reply=True)
     first, said, calls = 0.0, [], []
-    for text, new_calls in _answer(model.config, params, tokenizer, example, sampling):
+    for text, new_calls in _answer(stored.config, params, tokenizer, example, sampling):
         first = first or time.monotonic() - began
         print(text, end="", flush=True)
         said.append(text)

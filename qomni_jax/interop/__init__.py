@@ -1,22 +1,25 @@
-"""Released checkpoints in and out: Qwen3.5 (dense, mixture of experts, their MTP heads) and Qwen3-Next.
+"""Released checkpoints in and out: Qwen3.5 (dense, experts, MTP heads, vision), Qwen3-Next, Qwen3-Omni's Thinker.
 
-`open_language_model` reads a released directory or our own checkpoint, `open_audio_encoder` and `open_vision_encoder` a
-released one of an encoder or of a model that holds it; `python -m qomni_jax.interop --help` lists the commands. Weights
+`open_thinker` and `open_language_model` read a released directory or one of ours, `open_audio_encoder` and
+`open_vision_encoder` also that of an encoder alone; `python -m qomni_jax.interop --help` lists the commands. Weights
 are read and written a block at a time: the host holds the destination and a few megabytes.
 """
 
 from qomni_jax.interop.encoder_model import open_audio_encoder, open_vision_encoder
-from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.model import open_language_model
-from qomni_jax.interop.save import export
+from qomni_jax.interop.save import export, export_thinker
 from qomni_jax.interop.storage import Description, save
+from qomni_jax.interop.thinker_model import open_thinker
+from qomni_jax.storage.errors import CheckpointError
 
 __all__ = [
     "CheckpointError",
     "Description",
     "export",
+    "export_thinker",
     "open_audio_encoder",
     "open_language_model",
+    "open_thinker",
     "open_vision_encoder",
     "save",
 ]

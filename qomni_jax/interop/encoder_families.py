@@ -1,4 +1,4 @@
-"""Released configurations of audio and vision encoders, alone or inside a model, to ours."""
+"""Released configurations of audio and vision encoders, alone or inside a model, to ours and back."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 from qomni_jax.config.audio import AudioEncoderConfig
 from qomni_jax.config.encoder import EncoderConfig
 from qomni_jax.config.vision import VisionEncoderConfig
-from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.fields import Fields
+from qomni_jax.storage.errors import CheckpointError
 
 AUDIO_TYPES = ("qwen3_omni_moe_audio_encoder",)
 VISION_TYPES = ("qwen3_5_vision", "qwen3_5_moe_vision", "qwen3_omni_moe_vision_encoder")
+_DEEPSTACK_TYPE = VISION_TYPES[-1]
 _HALVINGS = 3  # convolutions of the released audio encoder
 
 
@@ -36,6 +37,54 @@ def parse_audio_encoder(config: Mapping[str, Any], source: str = "config.json") 
 def parse_vision_encoder(config: Mapping[str, Any], source: str = "config.json") -> ReleasedEncoder:
     """The vision encoder of a config.json. Raises CheckpointError, naming the field, for none that we know."""
     return _parse(config, "vision_config", VISION_TYPES, _vision, source)
+
+
+def released_audio_encoder(config: AudioEncoderConfig, original: Mapping[str, Any]) -> dict[str, Any]:
+    """The audio_config of ours, what we know over what the original said; ours must be of the released structure."""
+    blocks, chunk = config.encoder, config.chunk_frames
+    return {
+        **original,
+        "model_type": AUDIO_TYPES[0],
+        "activation_function": "gelu",
+        "scale_embedding": False,
+        "num_mel_bins": config.num_mels,
+        "n_window": chunk // 2,
+        "n_window_infer": config.window_frames or chunk,
+        "downsample_hidden_size": config.conv_channels,
+        "conv_chunksize": config.conv_batch,
+        "d_model": blocks.model_dim,
+        "encoder_layers": blocks.num_layers,
+        "encoder_attention_heads": blocks.num_heads,
+        "encoder_ffn_dim": blocks.mlp_dim,
+        "output_dim": config.output_dim,
+    }
+
+
+def released_vision_encoder(
+    config: VisionEncoderConfig, model_type: str, original: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The vision_config of ours, in the same way."""
+    blocks = config.encoder
+    rope = {"rope_type": "axial", **(original.get("rope_parameters") or {}), "rope_theta": config.rope_theta}
+    fields: dict[str, Any] = {
+        **original,
+        "model_type": model_type,
+        "hidden_act": "gelu_pytorch_tanh",
+        "depth": blocks.num_layers,
+        "hidden_size": blocks.model_dim,
+        "num_heads": blocks.num_heads,
+        "intermediate_size": blocks.mlp_dim,
+        "num_position_embeddings": config.position_side**2,
+        "out_hidden_size": config.output_dim,
+        "in_channels": config.in_channels,
+        "patch_size": config.patch_size,
+        "temporal_patch_size": config.temporal_patch_size,
+        "spatial_merge_size": config.merge_size,
+        "rope_parameters": rope,
+    }
+    if model_type == _DEEPSTACK_TYPE:
+        fields["deepstack_visual_indexes"] = list(config.deepstack_layers)
+    return fields
 
 
 def _parse(config: Mapping[str, Any], part: str, types: tuple[str, ...], build: Any, source: str) -> ReleasedEncoder:

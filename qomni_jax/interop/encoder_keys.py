@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from qomni_jax.config.audio import AudioEncoderConfig
 from qomni_jax.config.encoder import EncoderConfig
 from qomni_jax.config.vision import VisionEncoderConfig
-from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.key_map import Part, Rule, matrix, rows, scoped
+from qomni_jax.storage.errors import CheckpointError
 
 _BLOCKS = "encoder/blocks/"
 # A tensor of the encoder by whose name its prefix is found in a checkpoint of a whole model.

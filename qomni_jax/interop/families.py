@@ -10,8 +10,8 @@ from qomni_jax.config.decoder import (
     GatedDeltaNetConfig,
     LanguageModelConfig,
 )
-from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.fields import Fields
+from qomni_jax.storage.errors import CheckpointError
 
 
 class Family(NamedTuple):

@@ -1,43 +1,83 @@
 """What is in a checkpoint: family, sizes, parameter totals; from config.json and headers or a list of keys alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from qomni_jax.config.decoder import LanguageModelConfig
+from qomni_jax.interop.key_map import key_map, leaf_shapes
 from qomni_jax.interop.plan import Plan, make_plan, part_of
 from qomni_jax.interop.released import Released
-from qomni_jax.interop.safetensors_file import DTYPES, TensorInfo
+from qomni_jax.interop.safetensors_file import DTYPES, NAMES, TensorInfo
+from qomni_jax.interop.storage import describe as describe_language_model
+from qomni_jax.interop.thinker_form import has_encoders
+from qomni_jax.interop.thinker_model import describe_ours, make_thinker_plan
+from qomni_jax.storage.parameters import require_shapes, saved_arrays
+from qomni_jax.thinker.storage import is_thinker, parameter_shapes
 
 # Parts that are counted apart; what is in none of them is the language model.
+_REST = "language_model"
 _PARTS = ("visual", "audio", "talker", "code2wav", "mtp", "lm_head")
+# The same by the beginnings of our arrays' names.
+_OURS = {"vision_encoder/": "visual", "audio_encoder/": "audio", "mtp/": "mtp", "lm_head/": "lm_head"}
 _EXPERT = re.compile(r"\.mlp\.experts\.")
+
+
+class _Array(NamedTuple):
+    """A tensor to count: the part that it belongs to, and whether experts share it out among tokens."""
+
+    part: str
+    is_expert: bool
+    info: TensorInfo
 
 
 def inventory(released: Released) -> dict[str, Any]:
     """Family, sizes, totals and types as JSON values. Raises CheckpointError as `make_plan` does."""
     plan = make_plan(released)
-    counts = _counts(plan, released.tensors)
-    experts = sum(info.size for name, info in released.tensors.items() if _EXPERT.search(name) and name in plan.rules)
-    experts_of_head = sum(
-        info.size for name, info in released.tensors.items() if _EXPERT.search(name) and name.startswith("mtp.")
-    )
-    feed_forward = plan.config.decoder.feed_forward
-    text = counts["language_model"] + counts["lm_head"]
-    idle = 0
-    if feed_forward.num_experts:
-        experts_of_text = experts - experts_of_head
-        idle = experts_of_text - experts_of_text * feed_forward.top_k // feed_forward.num_experts
-    parameters = {"total": sum(counts.values()), **counts, "experts": experts, "active_text": text - idle}
+    not_loaded = plan.not_loaded
+    if has_encoders(released.config or {}):
+        not_loaded = make_thinker_plan(released).not_loaded
+    tensors = [_Array(_part(plan, name), bool(_EXPERT.search(name)), info) for name, info in released.tensors.items()]
     return {
         "source": released.source,
         "family": plan.family.name,
-        "sizes": _sizes(plan),
-        "parameters": parameters,
-        "billions": {name: round(count / 1e9, 3) for name, count in parameters.items()},
-        "bytes": _bytes(released.tensors),
-        "dtypes": _dtypes(released.tensors),
+        "sizes": _sizes(plan.config),
+        **_totals(plan.config, tensors),
         "layout": plan.layout._asdict(),
-        "not_loaded": list(plan.not_loaded),
+        "not_loaded": list(not_loaded),
+    }
+
+
+def inventory_of_ours(path: Path) -> dict[str, Any]:
+    """The same of a directory of ours, whose arrays are counted in the place of released tensors.
+
+    Raises CheckpointError where it is not whole.
+    """
+    if is_thinker(path):
+        opened = describe_ours([path])
+        config, form = opened.stored.config.language_model, opened.form
+        family, layout = ("qomni", None) if form is None else (form.family.name, form.layout._asdict())
+        shapes = parameter_shapes(opened.stored.config)
+    else:
+        description = describe_language_model(path)
+        config, family, layout = description.config, description.family.name, description.layout._asdict()
+        shapes = leaf_shapes(key_map(description.config, description.family, description.layout))
+    saved = saved_arrays(path)
+    require_shapes(str(path), saved, shapes)
+    arrays = [
+        _Array(_our_part(name), "/experts_" in name, TensorInfo(NAMES[np.dtype(array.dtype)], tuple(array.shape)))
+        for name, array in saved.items()
+    ]
+    return {
+        "source": str(path),
+        "family": family,
+        "sizes": _sizes(config),
+        **_totals(config, arrays),
+        "layout": layout,
+        "not_loaded": [],
     }
 
 
@@ -56,22 +96,47 @@ def describe(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def not_loaded_note(names: Any) -> str:
-    """One line for tensors that are in the checkpoint and that we leave there."""
+def not_loaded_note(names: Any, read: str = "Thinker") -> str:
+    """One line for tensors that are in the checkpoint and that we leave there; `read` is what we take."""
     parts = dict.fromkeys(part_of(name) or "" for name in names)
-    return f"not loaded: {len(names)} tensors of {', '.join(parts)}: the language model alone is read"
+    return f"not loaded: {len(names)} tensors of {', '.join(parts)}: the {read} alone is read"
 
 
-def _counts(plan: Plan, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
-    counts = dict.fromkeys(["language_model", *_PARTS], 0)
-    for name, info in tensors.items():
-        part = "lm_head" if name == plan.layout.head else "mtp" if name.startswith("mtp.") else part_of(name)
-        counts[part or "language_model"] += info.size
-    return counts
+def _part(plan: Plan, name: str) -> str:
+    return "lm_head" if name == plan.layout.head else "mtp" if name.startswith("mtp.") else part_of(name) or _REST
 
 
-def _sizes(plan: Plan) -> dict[str, Any]:
-    config, decoder = plan.config, plan.config.decoder
+def _our_part(name: str) -> str:
+    name = name.removeprefix("language_model/")
+    return next((part for start, part in _OURS.items() if name.startswith(start)), _REST)
+
+
+def _totals(config: LanguageModelConfig, arrays: Sequence[_Array]) -> dict[str, Any]:
+    """Parameters by part, their bytes and types."""
+    counts = dict.fromkeys([_REST, *_PARTS], 0)
+    for array in arrays:
+        counts[array.part] += array.info.size
+    experts = {
+        part: sum(array.info.size for array in arrays if array.part == part and array.is_expert)
+        for part in (_REST, "mtp")
+    }
+    feed_forward = config.decoder.feed_forward
+    idle = 0
+    if feed_forward.num_experts:
+        idle = experts[_REST] - experts[_REST] * feed_forward.top_k // feed_forward.num_experts
+    active = counts[_REST] + counts["lm_head"] - idle
+    total = sum(counts.values())
+    parameters = {"total": total, **counts, "experts": sum(experts.values()), "active_text": active}
+    return {
+        "parameters": parameters,
+        "billions": {name: round(count / 1e9, 3) for name, count in parameters.items()},
+        "bytes": _bytes(arrays),
+        "dtypes": _dtypes(arrays),
+    }
+
+
+def _sizes(config: LanguageModelConfig) -> dict[str, Any]:
+    decoder = config.decoder
     kinds = decoder.pattern * decoder.periods
     sizes: dict[str, Any] = {
         "vocab_size": config.vocab_size,
@@ -94,16 +159,16 @@ def _sizes(plan: Plan) -> dict[str, Any]:
     return sizes | {f"{part}.{name}": getattr(parts[part], name) for part, names in shown.items() for name in names}
 
 
-def _bytes(tensors: Mapping[str, TensorInfo]) -> int | None:
-    if not all(info.dtype for info in tensors.values()):
+def _bytes(arrays: Sequence[_Array]) -> int | None:
+    if not all(array.info.dtype for array in arrays):
         return None
-    return sum(info.size * DTYPES[info.dtype].itemsize for info in tensors.values())
+    return sum(array.info.size * DTYPES[array.info.dtype].itemsize for array in arrays)
 
 
-def _dtypes(tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
-    """Type -> number of tensors, of those whose type is known."""
+def _dtypes(arrays: Sequence[_Array]) -> dict[str, int]:
+    """Type -> number of arrays, of those whose type is known."""
     found: dict[str, int] = {}
-    for info in tensors.values():
-        if info.dtype:
-            found[info.dtype] = found.get(info.dtype, 0) + 1
+    for array in arrays:
+        if array.info.dtype:
+            found[array.info.dtype] = found.get(array.info.dtype, 0) + 1
     return found

@@ -6,7 +6,7 @@ rows for each of its `parts` in turn. Most rules have one part of width 1. Group
 head's queries, keys, values and gates stand together, in Qwen3.5 a query head and its output gate.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 import itertools
 import math
 from typing import NamedTuple
@@ -166,6 +166,16 @@ def find_layout(names: Iterable[str]) -> Layout:
         if name.endswith(".mlp.experts.gate_up_proj") and not name.startswith("talker."):
             experts[name.startswith("mtp.")] = "fused"
     return Layout(prefix, experts[False], experts[True])
+
+
+def leaf_shapes(rules: Mapping[str, Rule]) -> dict[str, tuple[int, ...]]:
+    """Our array -> its shape: the smallest in which every rule has its place."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for rule in rules.values():
+        for leaf, place, shape in rule.places(0, rule.groups):
+            end = tuple(np.add(place, shape).tolist())
+            shapes[leaf] = tuple(map(max, zip(shapes.get(leaf, end), end, strict=True)))
+    return shapes
 
 
 def matrix(name: str, leaf: str, out: int, *inner: int) -> Rule:

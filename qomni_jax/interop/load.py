@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from qomni_jax.interop.arrays import Target, flat, leaf_shapes, nested
-from qomni_jax.interop.errors import CheckpointError
-from qomni_jax.interop.key_map import Rule
+from qomni_jax.interop.key_map import Rule, leaf_shapes
 from qomni_jax.interop.plan import Plan, leaf_dtypes
 from qomni_jax.interop.released import Reader, Released
 from qomni_jax.interop.safetensors_file import DTYPES
+from qomni_jax.storage.arrays import Target, flat, nested
+from qomni_jax.storage.errors import CheckpointError
 
 BLOCK_BYTES = 4 << 20
 # The bits of the exponent, all set in NaN and in infinities and in nothing else.

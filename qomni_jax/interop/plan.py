@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 from qomni_jax.config.decoder import LanguageModelConfig
-from qomni_jax.interop.errors import CheckpointError, listing
 from qomni_jax.interop.families import CONFIG_DTYPES, Family, parse_config
 from qomni_jax.interop.key_map import Layout, Rule, find_layout, key_map
 from qomni_jax.interop.released import Released
 from qomni_jax.interop.safetensors_file import TensorInfo
+from qomni_jax.storage.errors import CheckpointError, listing
 
 # Parts of a model beside its language model, by the beginnings of their tensors' names; listed and left alone.
 OTHER_PARTS = {

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
-import json
 import os
 from pathlib import Path
 import re
@@ -10,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from qomni_jax.interop.errors import CheckpointError, listing
 from qomni_jax.interop.safetensors_file import DTYPES, SafetensorsFile, TensorInfo
+from qomni_jax.storage.errors import CheckpointError, listing
+from qomni_jax.storage.files import read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -86,19 +86,6 @@ def read_released(paths: Sequence[str | os.PathLike[str]], config: str | os.Path
     if config is not None:
         merged.config = read_json(Path(config))
     return merged
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; raises CheckpointError with the path when it is absent or not one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: accepted is a JSON object")
-    return value
 
 
 def _with_base(path: Path) -> list[Path]:

@@ -6,13 +6,13 @@ import itertools
 import numpy as np
 
 from qomni_jax.config.sequence import SequenceConfig
-from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.sequence.assembly import OmniSequence
 from qomni_jax.sequence.elements import Kind, Slots
 from qomni_jax.sequence.interleave import Patch, merge
 from qomni_jax.sequence.media_sizes import AudioSize, ImageSize, MediaSize, VideoSize
 from qomni_jax.sequence.positions import position_rule
 from qomni_jax.sequence.timestamps import temporal_id
+from qomni_jax.storage.errors import CheckpointError
 
 
 def read_prompt(

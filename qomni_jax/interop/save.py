@@ -1,19 +1,24 @@
 """Our arrays into safetensors files that transformers loads."""
 
 from collections.abc import Iterator, Mapping, Sequence
-import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qomni_jax.interop.arrays import flat, read, require_complete
 from qomni_jax.interop.families import CONFIG_DTYPES, released_config
-from qomni_jax.interop.key_map import Rule, key_map
+from qomni_jax.interop.key_map import Rule, key_map, leaf_shapes
 from qomni_jax.interop.load import block_ranges
 from qomni_jax.interop.released import INDEX, SINGLE
 from qomni_jax.interop.safetensors_file import DTYPES, NAMES, TensorInfo, write
-from qomni_jax.interop.storage import Description, new_directory
+from qomni_jax.interop.storage import Description
+from qomni_jax.interop.thinker_config import released_thinker_config
+from qomni_jax.interop.thinker_form import ThinkerForm
+from qomni_jax.interop.thinker_model import OpenedThinker, copy_companions
+from qomni_jax.storage.arrays import flat, read
+from qomni_jax.storage.files import new_directory, write_json
+from qomni_jax.storage.parameters import require_shapes
 
 
 def export(
@@ -26,33 +31,68 @@ def export(
     """
     leaves = flat(parameters)
     rules = key_map(description.config, description.family, description.layout)
-    require_complete(f"parameters for {path}", leaves, rules)
-    infos = {
-        name: TensorInfo(NAMES[np.dtype(leaves[rule.parts[0].leaf].dtype)], rule.shape) for name, rule in rules.items()
-    }
-    shards = _shards(infos, max_shard_bytes)
+    require_shapes(f"parameters for {path}", leaves, leaf_shapes(rules))
+    config = released_config(description.config, description.family, description.text, _dtype(leaves, rules))
     with new_directory(path) as directory:
-        for file, names in shards.items():
-            write(directory / file, {name: infos[name] for name in names}, _blocks(leaves, [rules[n] for n in names]))
-        if len(shards) > 1:
-            total = sum(info.size * DTYPES[info.dtype].itemsize for info in infos.values())
-            index = {
-                "metadata": {"total_size": total},
-                "weight_map": {name: file for file, names in shards.items() for name in names},
-            }
-            _write_json(directory / INDEX, index)
-        stored = next(iter(infos.values())).dtype
-        dtype = next(name for name, known in CONFIG_DTYPES.items() if known == stored)
-        _write_json(
-            directory / "config.json",
-            released_config(description.config, description.family, description.text, dtype),
-        )
-    return list(shards)
+        return _write(directory, config, leaves, rules, max_shard_bytes)
+
+
+def export_thinker(
+    path: Path,
+    opened: OpenedThinker,
+    form: ThinkerForm,
+    parameters: Mapping[str, Any],
+    source: str | os.PathLike[str],
+    *,
+    max_shard_bytes: int = 5 << 30,
+) -> list[str]:
+    """The same for a whole Thinker, with the files of tokenizer and processor that stand beside `source`.
+
+    Raises CheckpointError as `export`, and where an id that config.json tells is not known.
+    """
+    leaves = flat(parameters)
+    rules = form.rules(opened.stored.config)
+    require_shapes(f"parameters for {path}", leaves, leaf_shapes(rules))
+    config = released_thinker_config(opened.stored, form, _dtype(leaves, rules), opened.tokenizer)
+    with new_directory(path) as directory:
+        files = _write(directory, config, leaves, rules, max_shard_bytes)
+        copy_companions(source, directory)
+        return files
 
 
 def gather(rule: Rule, leaves: Mapping[str, Any], first: int, last: int) -> np.ndarray:
     """The groups `first..last` of a released tensor, out of our arrays."""
     return rule.join([read(leaves[leaf], place, shape) for leaf, place, shape in rule.places(first, last)])
+
+
+def _write(
+    directory: Path,
+    config: Mapping[str, Any],
+    leaves: Mapping[str, Any],
+    rules: Mapping[str, Rule],
+    max_shard_bytes: int,
+) -> list[str]:
+    infos = {
+        name: TensorInfo(NAMES[np.dtype(leaves[rule.parts[0].leaf].dtype)], rule.shape) for name, rule in rules.items()
+    }
+    shards = _shards(infos, max_shard_bytes)
+    for file, names in shards.items():
+        write(directory / file, {name: infos[name] for name in names}, _blocks(leaves, [rules[n] for n in names]))
+    if len(shards) > 1:
+        total = sum(info.size * DTYPES[info.dtype].itemsize for info in infos.values())
+        index = {
+            "metadata": {"total_size": total},
+            "weight_map": {name: file for file, names in shards.items() for name in names},
+        }
+        write_json(directory / INDEX, index)
+    write_json(directory / "config.json", config)
+    return list(shards)
+
+
+def _dtype(leaves: Mapping[str, Any], rules: Mapping[str, Rule]) -> str:
+    """The type of the first array, the embedding, as config.json names it."""
+    stored = NAMES[np.dtype(leaves[next(iter(rules.values())).parts[0].leaf].dtype)]
+    return next(name for name, known in CONFIG_DTYPES.items() if known == stored)
 
 
 def _blocks(leaves: Mapping[str, Any], rules: Sequence[Rule]) -> Iterator[np.ndarray]:
@@ -75,7 +115,3 @@ def _shards(infos: Mapping[str, TensorInfo], max_bytes: int) -> dict[str, list[s
     if len(groups) == 1:
         return {SINGLE: groups[0]}
     return {f"model-{number:05d}-of-{len(groups):05d}.safetensors": names for number, names in enumerate(groups, 1)}
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from qomni_jax.sequence.special_tokens import SPECIAL_TOKENS, TAGS
-from qomni_jax.sequence.tokenizer import plain_text_tokenizer, save_whole
+from qomni_jax.sequence.tokenizer import END_OF_TEXT, TextTokenizer, plain_text_tokenizer, save_whole
 
 # Where Qwen's tokenizers part text before merging: contractions, words, single digits, punctuation, line ends, spaces.
 _SPLIT = (
@@ -95,3 +95,15 @@ class ChatTokenizer:
             pieces += [self._plain.decode(run), name if name in TAGS else ""]
             run = []
         return "".join([*pieces, self._plain.decode(run)])
+
+
+def open_tokenizer(path: str | os.PathLike[str]) -> ChatTokenizer | TextTokenizer:
+    """The tokenizer that a `tokenizer.json` is of: a `TextTokenizer` where it has that one's end of text.
+
+    Raises ValueError naming the file when it is missing or none.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(os.fspath(path))
+        return ChatTokenizer(tokenizer) if tokenizer.token_to_id(END_OF_TEXT) is None else TextTokenizer(tokenizer)
+    except Exception as error:
+        raise ValueError(f"tokenizer {os.fspath(path)}: accepted is a tokenizer.json ({error})") from None

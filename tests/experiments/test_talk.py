@@ -5,14 +5,18 @@ import subprocess
 import sys
 
 import numpy as np
-from PIL import Image
+import PIL.Image
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from data_pipelines.conversations import ReadingConfig, count_conversation
+from qomni_jax.interop.__main__ import main
+from qomni_jax.sequence.chat import Audio, Image, Text, Turn, Video
 from qomni_jax.sequence.chat_tokenizer import ChatTokenizer
 from qomni_jax.sequence.special_tokens import AUDIO_END, AUDIO_PAD, AUDIO_START, IMAGE_PAD, VIDEO_PAD
 from tests.data_pipelines.media.media_files import tones, write_sound, write_video
 from tests.interop.checkpoint_files import GOLDENS, config_of
+from tests.thinker.thinker_files import TOKENIZER, own_stored, own_thinker
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def directory(tmp_path_factory):
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         tensors[name] = rng.standard_normal((tokenizer.vocab_size, tensors[name].shape[1])).astype(np.float32)
     save_file(tensors, directory / "model.safetensors")
-    Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(directory / "picture.png")
+    PIL.Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(directory / "picture.png")
     write_sound(directory / "sound.wav", "PCM_16", tones(20_000, 16_000), 16_000, "mono")
     write_video(directory / "video.mp4", range(0, 1000, 100), sound=("aac", 48_000, 0))
     return directory
@@ -54,6 +58,33 @@ def test_a_turn_about_a_wav_a_png_and_an_mp4(directory, tmp_path):
     assert answer["tokens"]["image"] == 4
     assert min(answer["tokens"].values()) > 0
     assert 0 < answer["first_text_seconds"] <= answer["seconds"]
+    assert main(["convert", f"--checkpoint={directory}", f"--out={tmp_path / 'ours'}"]) == 0
+    done = talk(tmp_path / "ours", *arguments)
+    assert done.returncode == 0, done.stderr
+    converted = json.loads((tmp_path / "answer.json").read_text())
+    assert (converted["text"], converted["tokens"]) == (answer["text"], answer["tokens"])
+
+
+@pytest.mark.e2e
+def test_a_thinker_of_the_systems_own_kind_is_asked_in_its_own_layout(directory, tmp_path):
+    """6.25 audio tokens a second: 8 of the recording, 7 of the video's sound."""
+    media = [f"--{kind}={directory / name}" for kind, name in MEDIA.items()]
+    arguments = [*media, "--text=what was said?", "--max_new_tokens=4", f"--json={tmp_path / 'answer.json'}"]
+    path = own_thinker(tmp_path / "own")
+    done = talk(path, *arguments)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    stored = own_stored()
+    files = (Image(str(directory / "picture.png")), Audio(str(directory / "sound.wav")))
+    asked = (*files, Video(str(directory / "video.mp4"), sound=True), Text("what was said?"))
+    reading = ReadingConfig(stored.config.audio, stored.features, stored.image, sequence=stored.sequence)
+    count = count_conversation([Turn("user", asked)], TOKENIZER, reading, reply=True)
+    assert answer["tokens"] == count._asdict()
+    assert count.audio == 8 + 7
+    (path / "tokenizer.json").unlink()
+    done = talk(path, "--text=x")
+    assert done.returncode == 1
+    assert "tokenizer.json: accepted is a tokenizer.json" in done.stderr.splitlines()[-1]
 
 
 MEDIA = {"image": "picture.png", "audio": "sound.wav", "video": "video.mp4"}

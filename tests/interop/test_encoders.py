@@ -10,14 +10,15 @@ from safetensors.numpy import load_file, save_file
 
 from qomni_jax.audio.aut import AudioEncoder
 from qomni_jax.interop.__main__ import main
-from qomni_jax.interop.arrays import flat, leaf_shapes
 from qomni_jax.interop.encoder_families import parse_audio_encoder, parse_vision_encoder
 from qomni_jax.interop.encoder_keys import audio_key_map, vision_key_map
 from qomni_jax.interop.encoder_model import open_audio_encoder, open_vision_encoder
-from qomni_jax.interop.errors import CheckpointError
+from qomni_jax.interop.key_map import leaf_shapes
 from qomni_jax.interop.released import read_released
 from qomni_jax.layers.linear import unbox
 from qomni_jax.sizes import qwen3_5_vision, qwen3_omni_audio
+from qomni_jax.storage.arrays import flat
+from qomni_jax.storage.errors import CheckpointError
 from qomni_jax.vision.tower import VisionEncoder
 from tests.interop.checkpoint_files import GOLDENS, config_of
 

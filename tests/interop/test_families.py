@@ -2,8 +2,8 @@
 
 import pytest
 
-from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.families import parse_config, released_config
+from qomni_jax.storage.errors import CheckpointError
 from tests.interop.checkpoint_files import NAMES, config_of
 
 MOE = config_of("qwen3_5_moe_text")

@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from qomni_jax.interop.arrays import flat, leaf_shapes
 from qomni_jax.interop.families import parse_config
-from qomni_jax.interop.key_map import Layout, key_map
+from qomni_jax.interop.key_map import Layout, key_map, leaf_shapes
 from qomni_jax.interop.plan import make_plan
 from qomni_jax.interop.released import read_released
 from qomni_jax.layers.language_model import init_language_model
 from qomni_jax.layers.linear import unbox
+from qomni_jax.storage.arrays import flat
 from tests.interop.checkpoint_files import GOLDENS, NAMES, config_of
 
 

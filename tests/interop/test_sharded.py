@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from qomni_jax.interop import open_language_model
 from qomni_jax.interop.__main__ import main
-from qomni_jax.interop.arrays import flat
+from qomni_jax.storage.arrays import flat
 from qomni_jax.layers.language_model import init_language_model
 from qomni_jax.parallel.rules import parameter_shardings
 

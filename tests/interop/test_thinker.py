@@ -8,9 +8,9 @@ from safetensors.numpy import load_file, save_file
 
 from qomni_jax import sizes
 from qomni_jax.interop.__main__ import main
-from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.families import parse_config
 from qomni_jax.interop.thinker_model import open_thinker
+from qomni_jax.storage.errors import CheckpointError
 from tests.interop.checkpoint_files import GOLDENS, config_of
 
 COMPUTED = {

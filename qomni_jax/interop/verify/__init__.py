@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from qomni_jax.interop.encoder_model import open_audio_encoder, open_vision_encoder
-from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.model import open_language_model
 from qomni_jax.interop.thinker_model import open_thinker
 from qomni_jax.interop.verify import (
@@ -22,6 +21,7 @@ from qomni_jax.interop.verify import (
     vision_encoder,
 )
 from qomni_jax.interop.verify.golden import Golden, as_json, compare, read_golden
+from qomni_jax.storage.errors import CheckpointError
 
 # What a golden may be of, and how its checkpoint is opened: (configuration or description, parameters).
 _WITH_MODEL: tuple[tuple[Any, Any], ...] = (

@@ -26,8 +26,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from qomni_jax.config.decoder import LanguageModelConfig
-from qomni_jax.interop.arrays import flat
-from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.key_map import Layout, Rule, key_map
 from qomni_jax.interop.save import gather
 from qomni_jax.interop.storage import Description
@@ -37,6 +35,8 @@ from qomni_jax.layers.decoder import Cache, RouterStats, layer_intermediates, pl
 from qomni_jax.layers.gated_delta_net import GatedDeltaNetCache
 from qomni_jax.layers.language_model import LanguageModel, LanguageModelOutput, empty_language_model_cache
 from qomni_jax.ops.moe.router import load_balancing_loss
+from qomni_jax.storage.arrays import flat
+from qomni_jax.storage.errors import CheckpointError
 
 CHUNK = 16  # tokens
 

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from qomni_jax.interop.errors import CheckpointError
 from qomni_jax.interop.storage import Description
 from qomni_jax.interop.verify.golden import Golden
 from qomni_jax.interop.verify.language_model import with_stacked_layers
 from qomni_jax.layers.language_model import LanguageModel
+from qomni_jax.storage.errors import CheckpointError
 
 _ARGUMENTS = ("next_ids", "main_hidden", "position_ids")
 

@@ -22,7 +22,7 @@ from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.inference.prompts import Prompt
 from qomni_jax.inference.text import TextGenerator
 from qomni_jax.interop.released_prompt import read_prompt
-from qomni_jax.interop.thinker_model import ReleasedThinker
+from qomni_jax.interop.thinker_model import OpenedThinker
 from qomni_jax.interop.verify.golden import Golden
 from qomni_jax.interop.verify.language_model import aux_loss, precise
 from qomni_jax.layers.decoder import layer_intermediates
@@ -59,11 +59,11 @@ def inputs(names: set[str]) -> set[str]:
 
 
 def compute(
-    golden: Golden, model: ReleasedThinker, parameters: Any, *, exact: bool = False
+    golden: Golden, model: OpenedThinker, parameters: Any, *, exact: bool = False
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor whose name is understood; `exact` as in `language_model.precise`."""
-    config = _precise(model.config, exact)
-    model = model._replace(config=config)
+    config = _precise(model.stored.config, exact)
+    model = model._replace(stored=model.stored._replace(config=config))
     example = Example(_sequence(golden, model, "input_ids"), *_media(golden, model))
     media, (slots,) = place_media([example], config)
     tokens, positions = example.sequence.tokens[None], example.sequence.positions[:, None]
@@ -115,7 +115,7 @@ def _precise(config: ThinkerConfig, exact: bool) -> ThinkerConfig:
     )
 
 
-def _media(golden: Golden, model: ReleasedThinker) -> tuple[list[Any], list[Any], list[np.ndarray]]:
+def _media(golden: Golden, model: OpenedThinker) -> tuple[list[Any], list[Any], list[np.ndarray]]:
     """Images, videos and recordings as `thinker.Example` holds them."""
 
     def visual(values: str, grids: str) -> list[Any]:
@@ -126,7 +126,7 @@ def _media(golden: Golden, model: ReleasedThinker) -> tuple[list[Any], list[Any]
         return list(zip(parts, shapes, strict=True))
 
     recordings = []
-    if "input_features" in golden and model.config.audio is not None:
+    if "input_features" in golden and model.stored.config.audio is not None:
         lengths = golden["feature_attention_mask"].sum(-1)
         recordings = [clip[:, :length].T for clip, length in zip(golden["input_features"], lengths, strict=True)]
     return (
@@ -136,9 +136,10 @@ def _media(golden: Golden, model: ReleasedThinker) -> tuple[list[Any], list[Any]
     )
 
 
-def _sequence(golden: Golden, model: ReleasedThinker, name: str) -> OmniSequence:
+def _sequence(golden: Golden, model: OpenedThinker, name: str) -> OmniSequence:
     images, videos, recordings = _media(golden, model)
-    heard = [model.config.audio.num_tokens(len(clip)) for clip in recordings] if model.config.audio else []
+    audio = model.stored.config.audio
+    heard = [audio.num_tokens(len(clip)) for clip in recordings] if audio is not None else []
     seconds = golden["video_second_per_grid"] if "video_second_per_grid" in golden else np.zeros(len(videos))
     merged = name.startswith("aiv_")
     sounds = heard if merged else [None] * len(videos)
@@ -150,13 +151,13 @@ def _sequence(golden: Golden, model: ReleasedThinker, name: str) -> OmniSequence
             for (_, grid), step, sound in zip(videos, seconds, sounds, strict=True)
         ],
     }
-    return read_prompt(golden[name][0], model.pads, {kind: sizes[kind] for kind in model.pads}, model.sequence)
+    return read_prompt(golden[name][0], model.pads, {kind: sizes[kind] for kind in model.pads}, model.stored.sequence)
 
 
 def _greedy(
-    length: int, model: ReleasedThinker, parameters: Any, sequence: OmniSequence, slots: np.ndarray, features: Any
+    length: int, model: OpenedThinker, parameters: Any, sequence: OmniSequence, slots: np.ndarray, features: Any
 ) -> np.ndarray:
-    generator = TextGenerator(model.config.language_model, parameters["language_model"], capacity=length)
+    generator = TextGenerator(model.stored.config.language_model, parameters["language_model"], capacity=length)
     prompt = Prompt(sequence.tokens, sequence.positions, slots)
     features = jax.tree.map(jnp.asarray, features)
     said = generator.generate([prompt], length - len(sequence.tokens), features=features)

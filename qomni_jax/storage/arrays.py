@@ -11,9 +11,6 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from qomni_jax.interop.errors import CheckpointError, listing
-from qomni_jax.interop.key_map import Rule
-
 _ALIGNMENT = 64
 
 
@@ -64,32 +61,6 @@ def read(array: Array, place: Sequence[int], shape: tuple[int, ...]) -> np.ndarr
     if array.is_fully_replicated and _on_host(next(iter(array.devices()))):
         return np.asarray(array.addressable_data(0))[_slices(np.asarray(place), np.add(place, shape))]
     return np.asarray(_read(array, jnp.asarray(place, jnp.int32), shape))
-
-
-def leaf_shapes(rules: Mapping[str, Rule]) -> dict[str, tuple[int, ...]]:
-    """Our array -> its shape: the smallest in which every rule has its place."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for rule in rules.values():
-        for leaf, place, shape in rule.places(0, rule.groups):
-            end = tuple(np.add(place, shape).tolist())
-            shapes[leaf] = tuple(map(max, zip(shapes.get(leaf, end), end, strict=True)))
-    return shapes
-
-
-def require_complete(source: str, leaves: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    """Raises CheckpointError unless `leaves` are the arrays that the rules speak of, in their shapes."""
-    shapes = leaf_shapes(rules)
-    problems = {
-        "missing": sorted(shapes.keys() - leaves.keys()),
-        "extra": sorted(leaves.keys() - shapes.keys()),
-        "misshapen": [
-            f"{leaf} {list(leaves[leaf].shape)} (accepted is {list(shape)})"
-            for leaf, shape in shapes.items()
-            if leaf in leaves and tuple(leaves[leaf].shape) != shape
-        ],
-    }
-    if any(problems.values()):
-        raise CheckpointError(f"{source}: {listing(problems)}")
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:

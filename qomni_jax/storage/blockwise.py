@@ -13,7 +13,7 @@ from jax import Array
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
-from qomni_jax.interop.arrays import Target, read
+from qomni_jax.storage.arrays import Target, read
 
 _CHUNK_BYTES, _MAX_CHUNKS = 4 << 20, 256
 

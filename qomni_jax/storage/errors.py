@@ -1,4 +1,4 @@
-"""The error of everything that reads or writes a released checkpoint."""
+"""The error of everything that reads or writes a checkpoint."""
 
 from collections.abc import Iterable, Mapping
 
