@@ -73,11 +73,11 @@ def test_batches_have_one_shape_and_labels_beside_their_recordings(config):
 
 
 def test_conversations_without_a_row_are_left_out_and_not_counted(config):
-    many = [example(config, seed, 150, "the quick brown fox") for seed in range(8)]
+    many = [example(config, seed, 150, "the quick brown fox") for seed in range(12)]
     assert rows_of(many, ROW, 0) > SHAPE.rows
-    batch = training_batch(many, config, SHAPE._replace(media=MediaShape(2, 4, 8, 160)), pad_token=0, number=0)
+    batch = training_batch(many, config, SHAPE._replace(media=MediaShape(2, 4, 12, 160)), pad_token=0, number=0)
     assert batch["tokens"].shape == (SHAPE.rows, ROW)
-    assert int(batch["conversations"]) == int(np.sum(batch["frames"] > 0)) < 8
+    assert int(batch["conversations"]) == int(np.sum(batch["frames"] > 0)) < 12
     with pytest.raises(ValueError, match="accepted are at most 6"):
         batch_of(config, [example(config, 0, 90, "the quick brown fox the quick brown fox")])
 
