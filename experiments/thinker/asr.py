@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import dataclasses
 import difflib
-import itertools
 import statistics
 from typing import Any
 
@@ -62,7 +61,7 @@ class Listener:
         """The greedy answer to each recording; recordings of like length share a batch."""
         order = sorted(range(len(records)), key=lambda index: len(records[index]["audio"]))
         found: dict[int, Spoken] = {}
-        for batch in itertools.batched(order, batch_size):
+        for batch in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
             answers = self._answers([records[index] for index in batch])
             found |= zip(batch, answers, strict=True)
         return [found[index] for index in range(len(records))]
