@@ -28,8 +28,9 @@ def main(_: list[str]) -> None:
             dataset.verify()
             done = "verified"
         elif _SOURCE.value:
-            options = {"records_per_shard": _PER_SHARD.value, "workers": _WORKERS.value}
-            dataset = pack_conversations(_SOURCE.value, _OUT.value, **options)
+            dataset = pack_conversations(
+                _SOURCE.value, _OUT.value, records_per_shard=_PER_SHARD.value, workers=_WORKERS.value
+            )
             done = "packed"
         else:
             sys.exit("conversation_shards: --source is missing: accepted is a JSON Lines file, or --verify")

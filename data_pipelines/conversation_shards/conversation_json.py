@@ -11,7 +11,7 @@ from typing import Any
 
 from qomni_jax.sequence.chat import Audio, Image, Media, Part, Text, ToolCall, Turn, Video
 
-_KINDS = {"image": Image, "audio": Audio, "video": Video}
+_KINDS: dict[str, type[Image] | type[Audio] | type[Video]] = {"image": Image, "audio": Audio, "video": Video}
 _TURN = '{"role": R, "content": a text or a list of parts}, of an assistant with "tool_calls" too'
 _PART = '{"text": S}, {"image": M}, {"audio": M} or {"video": M, "sound": true or false}'
 _CALL = '{"name": a text, "arguments": an object}'

@@ -41,7 +41,6 @@ class Line:
 
     number: int
     offset: int
-    split: str
     media_bytes: int
 
 
@@ -58,12 +57,12 @@ def index_lines(source: pathlib.Path) -> dict[str, list[Line]]:
             offset = 0
             for number, text in enumerate(file, 1):
                 if text.strip():
-                    sizes: list[int] = []
-                    split, record = _parse(source, number, text, lambda path, _, sizes=sizes: sizes.append(_size(path)))
+                    split, record = _parse(source, number, text, lambda path, _: _size(path))
                     if record.id in numbers:
                         raise LineError(source, number, f"id {record.id!r} is that of line {numbers[record.id]} too")
                     numbers[record.id] = number
-                    lines.setdefault(split, []).append(Line(number, offset, split, sum(sizes)))
+                    media_bytes = sum(item.source for item in media_of(record.turns))
+                    lines.setdefault(split, []).append(Line(number, offset, media_bytes))
                 offset += len(text)
     except OSError as error:
         raise ValueError(f"{source}: {error.strerror}; accepted is a readable file") from error
@@ -127,7 +126,8 @@ def pack_line(source: pathlib.Path, number: int, text: bytes) -> ConversationRec
 def _parse(
     source: pathlib.Path, number: int, text: bytes, source_of: Callable[[pathlib.Path, str], Any]
 ) -> tuple[str, ConversationRecord]:
-    """The split and the conversation of a line; `source_of` gives a media item's source from its path and name."""
+    """The split and the conversation of a line, in which `source_of` gives a media item's source from its path and
+    name."""
 
     def named(path: Any) -> Any:
         if not isinstance(path, str) or not path:

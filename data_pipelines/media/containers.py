@@ -65,7 +65,7 @@ def open_media(source: Source, accepted: str) -> Iterator[InputContainer]:
         raise MediaError(source, f"is cut short, {missing}", accepted)
     try:
         # Titles and the like are in any encoding, and of no interest here.
-        with av.open(ffmpeg_source(source), format=_DEMUXERS[name], metadata_errors="replace") as container:
+        with av.open(ffmpeg_source(source), "r", format=_DEMUXERS[name], metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
         raise MediaError(source, f"is a damaged {name} file ({error.strerror})", accepted) from error

@@ -22,6 +22,7 @@ _RGB = {
     "black": (0, 0, 0),
 }
 _GREYS = (105, 150)  # of backgrounds: every colour stands out from them
+_LINE = 1.3  # height of a line of text, in font sizes, generously
 # Corners on the unit circle, by turns from the top.
 _TRIANGLE, _DIAMOND, _STAR = 3, 4, 5
 
@@ -75,20 +76,24 @@ def draw_background(rng: np.random.Generator, side: int) -> Image.Image:
     return Image.new("RGB", (side, side), (int(rng.integers(*_GREYS)),) * 3)
 
 
-def draw_appearance(image: Image.Image, shown: Appearance, box: tuple[float, float, float], rng: np.random.Generator):
+def draw_appearance(
+    image: Image.Image, shown: Appearance, box: tuple[float, float, float], rng: np.random.Generator
+) -> None:
     """Draws into the square `box` (left, top, side), in pixels, at a size and place of its own."""
     left, top, side = box
-    extent = side * rng.uniform(0.6, 0.9)
-    x, y = (start + side / 2 + rng.uniform(-0.5, 0.5) * (side - extent) for start in (left, top))
-    draw = ImageDraw.Draw(image)
+    width = height = side * rng.uniform(0.6, 0.9)
+    lines = shown.text.split() if isinstance(shown, Writing) else []
+    if lines:
+        font = _font(int(width / max(_LINE * len(lines), *map(_width, lines))))
+        # Letters stand on whole pixels, so small ones are wider than large ones made small.
+        width, height = max(map(font.getlength, lines)), _LINE * len(lines) * font.size
+    x = left + side / 2 + rng.uniform(-0.5, 0.5) * (side - width)
+    y = top + side / 2 + rng.uniform(-0.5, 0.5) * (side - height)
+    draw, colour = ImageDraw.Draw(image), _RGB[shown.colour]
     if isinstance(shown, Writing):
-        lines = shown.text.split()
-        font = _font(max(int(side * rng.uniform(0.75, 0.95) / max(_width(line) for line in lines)), 8))
-        draw.multiline_text(
-            (left + side / 2, y), "\n".join(lines), _RGB[shown.colour], font, anchor="mm", align="center", spacing=1
-        )
+        draw.multiline_text((x, y), "\n".join(lines), colour, font, "mm", 0, "center")
         return
-    radius, colour = extent / 2, _RGB[shown.colour]
+    radius = width / 2
     if shown.shape == "circle":
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
     elif shown.shape == "square":

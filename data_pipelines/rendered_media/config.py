@@ -85,7 +85,7 @@ class RenderedMediaConfig:
         check_types(self)
         names = [split.name for split in self.splits]
         require(bool(names) and len(set(names)) == len(names), self, "splits", "at least one split, each name once")
-        require(32 <= self.side <= 1024 and self.side % 2 == 0, self, "side", "an even number of pixels, 32 to 1024")
+        require(64 <= self.side <= 1024 and self.side % 2 == 0, self, "side", "an even number of pixels, 64 to 1024")
         require(bool(self.grids) and set(self.grids) <= {2, 3}, self, "grids", "2, 3 or both")
         require_positive(self, "max_written_words", "min_spoken_words", "frames_per_second", "records_per_shard")
         least = f"min_spoken_words = {self.min_spoken_words} to 8"

@@ -8,10 +8,13 @@ import av
 import numpy as np
 
 SAMPLE_RATE = 16_000
-# Picture codec, its pixels and options; sound codec and its bit rate. The second kind is lossless.
-CONTAINERS: dict[str, tuple[str, str, dict[str, str], str, int | None]] = {
-    "mp4": ("libx264", "yuv420p", {"preset": "veryfast", "crf": "18", "bf": "0", "threads": "1"}, "aac", 32_000),
-    "mkv": ("ffv1", "bgr0", {"threads": "1"}, "flac", None),
+# Picture codec, its pixels and options; sound codec and its options. The second kind is lossless.
+CONTAINERS: dict[str, tuple[str, str, dict[str, str], str, dict[str, str]]] = {
+    "mp4": (
+        *("libx264", "yuv420p", {"preset": "veryfast", "crf": "18", "bf": "0", "threads": "1"}),
+        *("aac", {"b": "32000", "aac_coder": "fast"}),
+    ),
+    "mkv": ("ffv1", "bgr0", {"threads": "1"}, "flac", {}),
 }
 
 
@@ -20,7 +23,7 @@ def encode_video(frames: np.ndarray, frames_per_second: int, samples: np.ndarray
 
     `container` is one of `CONTAINERS`; both tracks start at time zero.
     """
-    codec, pixels, options, sound_codec, bit_rate = CONTAINERS[container]
+    codec, pixels, options, sound_codec, sound_options = CONTAINERS[container]
     file = io.BytesIO()
     name = "matroska" if container == "mkv" else container
     # Without this a file tells when it was written, and by what.
@@ -28,9 +31,7 @@ def encode_video(frames: np.ndarray, frames_per_second: int, samples: np.ndarray
         stream: Any = writer.add_stream(codec, rate=frames_per_second, options=options)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
         stream.codec_context.time_base = Fraction(1, frames_per_second)
-        track: Any = writer.add_stream(sound_codec, rate=SAMPLE_RATE, layout="mono")
-        if bit_rate is not None:
-            track.bit_rate = bit_rate
+        track: Any = writer.add_stream(sound_codec, rate=SAMPLE_RATE, options=sound_options, layout="mono")
         for number, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, "rgb24")
             frame.pts, frame.time_base = number, Fraction(1, frames_per_second)

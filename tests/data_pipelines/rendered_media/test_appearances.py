@@ -47,13 +47,12 @@ def test_shapes_differ_in_what_they_cover():
         assert np.mean(one != two) > 0.02
 
 
-@pytest.mark.parametrize("text", ["alpha", "november uniform x-ray", "a"])
-@pytest.mark.parametrize("side", [32, 64, 128])
+@pytest.mark.parametrize("text", ["alpha", "november uniform wednesday", "two red ten"])
+@pytest.mark.parametrize("side", [64, 128])
 def test_writing_fits_its_box(text, side):
     for seed in range(5):
         image, ground = drawn(Writing("white", text), seed, side)
         changed = (image != ground).any(axis=-1)
         assert changed.any()
-        # A line as wide as its box would be cut at the sides.
-        assert not changed[:, 0].any()
-        assert not changed[:, -1].any()
+        for edge in (changed[0], changed[-1], changed[:, 0], changed[:, -1]):
+            assert not edge.any()
