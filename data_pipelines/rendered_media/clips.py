@@ -19,7 +19,8 @@ from data_pipelines.speech_corpus.grammar import NATO_WORDS
 from data_pipelines.speech_corpus.sentences import draw_sentence, is_held_out
 from data_pipelines.speech_corpus.voices import espeak_voice
 
-_MAX_SHOWN = 4
+# With fewer, who hears or sees nothing guesses right too often.
+_MIN_SHOWN, _MAX_SHOWN = 3, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Clip:
 
     Attributes:
       seconds: its length.
-      shown: all shapes or all words, two or more, no two alike.
+      shown: all shapes or all words, three or four (two in a clip of two seconds), no two alike.
       since: second at which each of them appears, the first at 0; each stays until the next.
       said: the sentence.
       words: those of its words of which it is known when they sound.
@@ -70,7 +71,7 @@ def draw_clip(config: RenderedMediaConfig, held_out: bool, rng: np.random.Genera
         for first, last, begins, ends in zip(*spans, strict=True)
         if said[first:last] in said.split()
     ]
-    count = int(rng.integers(2, min(_MAX_SHOWN, seconds) + 1))
+    count = int(rng.integers(min(_MIN_SHOWN, seconds), min(_MAX_SHOWN, seconds) + 1))
     since = (0, *sorted(int(second) for second in 1 + rng.permutation(seconds - 1)[: count - 1]))
     return Clip(seconds, _draw_shown(count, held_out, rng), since, said, tuple(spoken)), sound
 

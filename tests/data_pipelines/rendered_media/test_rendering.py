@@ -34,7 +34,7 @@ def test_pictures_come_first_and_clips_have_sound(rendered):
         assert info.num_frames == frames
         assert 3 <= info.duration <= 6
         assert record.metadata["since"][0] == 0
-        assert len(record.metadata["shown"]) == len(record.metadata["since"]) >= 2
+        assert len(record.metadata["shown"]) == len(record.metadata["since"]) >= 3
 
 
 def test_every_kind_of_question_is_asked(rendered):
