@@ -106,9 +106,32 @@ class _LoadBatch(grain.transforms.Map):
         return self.collate_fn([self.source[int(i)] for i in indices], pad_length, index)
 
 
-def _own_memory(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    # Arrays come from workers in shared memory, which a kept batch would hold on to.
-    return {name: np.array(value, subok=False) for name, value in batch.items()}
+def _own_memory(value: Any) -> Any:
+    # Arrays come from workers in shared memory, which an element that is kept would hold on to.
+    if isinstance(value, np.ndarray):
+        return np.array(value, subok=False)
+    if isinstance(value, dict):
+        return {name: _own_memory(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        items = [_own_memory(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
+
+
+def iterate(dataset: grain.MapDataset, num_workers: int) -> grain.DatasetIterator:
+    """An iterator over `dataset`, whose `num_workers` processes read ahead (0: threads of this one).
+
+    The elements are the same for any number. Raises ValueError for a negative one.
+    """
+    if num_workers < 0:
+        raise ValueError(f"num_workers = {num_workers!r}: accepted is 0 or more")
+    loaded = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8))
+    if num_workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain reads flags of its own when it starts workers; the defaults will do
+        loaded = loaded.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2))
+        loaded = loaded.map(_own_memory)
+    return iter(loaded)
 
 
 def make_loader(
@@ -126,14 +149,7 @@ def make_loader(
     iterators with the same `num_workers` and `start_batch`; with another number, start from a batch index.
     `close` ends the threads and workers. Raises ValueError for a negative number.
     """
-    for name, value in (("num_workers", num_workers), ("start_batch", start_batch)):
-        if value < 0:
-            raise ValueError(f"{name} = {value!r}: accepted is 0 or more")
+    if start_batch < 0:
+        raise ValueError(f"start_batch = {start_batch!r}: accepted is 0 or more")
     dataset = grain.MapDataset.range(start_batch, _ENDLESS).map(_LoadBatch(source, batches, collate_fn))
-    loaded = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8))
-    if num_workers:
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # grain reads flags of its own when it starts workers; the defaults will do
-        loaded = loaded.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2))
-        loaded = loaded.map(_own_memory)
-    return iter(loaded)
+    return iterate(dataset, num_workers)

@@ -1,4 +1,4 @@
-"""Conversations with media files: how many tokens they take, and their features and patches, read and laid out."""
+"""Conversations with media, from files or memory: how many tokens they take, and their features, read and laid out."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -7,11 +7,13 @@ import functools
 import numpy as np
 
 from data_pipelines.media.audio import read_audio
-from data_pipelines.media.errors import AUDIO, IMAGE, VIDEO, MediaError
+from data_pipelines.media.errors import AUDIO, MediaError
 from data_pipelines.media.image import read_image
-from data_pipelines.media.probe import MediaInfo, probe
+from data_pipelines.media.probe import MediaInfo
 from data_pipelines.media.sampling import FrameSampling
+from data_pipelines.media.sources import source_name
 from data_pipelines.media.video import video_frames
+from data_pipelines.media_items import is_heard, probe_item
 from qomni_jax.audio.features import encoder_features
 from qomni_jax.config.audio import AudioEncoderConfig, AudioFeatureConfig
 from qomni_jax.config.sequence import SequenceConfig
@@ -63,7 +65,7 @@ class ReadingConfig:
 
 
 def media_sizes(conversation: Sequence[Turn], reading: ReadingConfig) -> list[MediaSize]:
-    """The sizes of a conversation's media, whose sources are files, from headers and packets; nothing is decoded.
+    """The sizes of a conversation's media, whose sources are `media.sources.Source`, from headers and packets alone.
 
     Raises MediaError for a file that is not what the conversation says it is.
     """
@@ -85,7 +87,7 @@ def read_conversation(
     rng: np.random.Generator | None = None,
     reply: bool = False,
 ) -> Example:
-    """Decodes the media of a conversation, whose sources are files; `rng` and `reply` as in `sequence.assemble`.
+    """Decodes the media of a conversation, whose sources are files or `MediaBytes`; `rng`, `reply` as in `assemble`.
 
     Raises MediaError for a file that cannot be used, ValueError as `assemble`.
     """
@@ -101,25 +103,20 @@ def read_conversation(
         elif isinstance(item, Video):
             frames = np.stack([frame for _, frame in video_frames(item.source, info.frame_times)])
             videos.append(video_patches(frames, reading.frames(len(frames))))
-        if isinstance(item, Audio) or (isinstance(item, Video) and item.sound):
+        if is_heard(item):
             recordings.append(encoder_features(read_audio(item.source), reading.features))
     sequence = assemble(conversation, sizes, tokenizer, reading.sequence, rng=rng, reply=reply)
     return Example(sequence, images, videos, recordings)
 
 
 def _probe(item: Media, reading: ReadingConfig) -> MediaInfo:
-    info = probe(item.source, reading.sampling)
-    if isinstance(item, Image) and info.kind != "image":
-        raise MediaError(item.source, f"is {_article(info.kind)}", IMAGE)
-    if isinstance(item, Video) and info.kind != "video":
-        raise MediaError(item.source, f"is {_article(info.kind)}", VIDEO)
-    if isinstance(item, Audio) or (isinstance(item, Video) and item.sound):
+    info = probe_item(item, reading.sampling)
+    if is_heard(item):
         if reading.audio is None:
-            raise ValueError(f"{item.source!r}: sound for a model without an audio encoder: accepted is one with it")
+            name = source_name(item.source)
+            raise ValueError(f"{name!r}: sound for a model without an audio encoder: accepted is one with it")
         if not _audio_tokens(info, reading.audio, reading):
-            raise MediaError(
-                item.source, "has no sound" if not info.num_samples else "has too little sound for a token", AUDIO
-            )
+            raise MediaError(item.source, "has too little sound for a token", AUDIO)
     return info
 
 
@@ -142,7 +139,3 @@ def _size(item: Media, info: MediaInfo, reading: ReadingConfig) -> AudioSize | I
 
 def _audio_tokens(info: MediaInfo, audio: AudioEncoderConfig, reading: ReadingConfig) -> int:
     return audio.num_tokens(reading.features.num_frames(info.num_samples))
-
-
-def _article(kind: str) -> str:
-    return f"an {kind} file" if kind[0] in "aeiou" else f"a {kind} file"

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -21,6 +22,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 CHECKSUMS_FILE = "checksums.json"
 CONFIG_FILE = "config.json"
 LENGTHS_FILE = "lengths.json"
+SPLIT_NAMES = "lower-case letters, digits and _, starting with a letter, and not 'all'"
 
 # One record a group: records are read in random order. Audio and codes hardly compress, and read 8 times faster plain.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -54,6 +56,11 @@ def plan_shards(dataset: str, splits: Mapping[str, int], per_shard: int) -> list
             start = index * per_shard
             shards.append(Shard(dataset, split, index, count, start, min(start + per_shard, records)))
     return shards
+
+
+def is_split_name(name: str) -> bool:
+    """Whether tfds takes a split of this name."""
+    return bool(re.fullmatch(r"[a-z][a-z0-9_]*", name)) and name != "all"
 
 
 def config_digest(config: Mapping[str, Any]) -> str:

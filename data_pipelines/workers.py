@@ -5,16 +5,21 @@ answers each task with a JSON line: `{}` when it is done, `{"error": message}` w
 multiprocessing, it never imports the main module, and it ends with its parent, however that ends.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 import contextlib
 import json
 import os
+import pathlib
 import queue
 import subprocess
 import sys
 import threading
 import time
 from typing import IO, Any
+
+from data_pipelines.shards import Shard, write_shard
+
+Records = Iterable[tuple[bytes, Mapping[str, int]]]
 
 
 def run_tasks(
@@ -59,6 +64,22 @@ def serve_tasks(start: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Non
         except ValueError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), flush=True)
+
+
+def serve_shards(start: Callable[[dict[str, Any]], Callable[[Shard, dict[str, Any]], Records]]) -> None:
+    """The main function of a worker of `sharded_builder`: `start(setup)` returns the function that gives the records of
+    a shard, each with what it measures, from the shard and its details."""
+
+    def start_writing(setup: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+        staging, records_of = pathlib.Path(setup["staging"]), start(setup)
+
+        def perform(task: dict[str, Any]) -> None:
+            shard = Shard(**task.pop("shard"))
+            write_shard(staging, shard, records_of(shard, task))
+
+        return perform
+
+    serve_tasks(start_writing)
 
 
 class Progress:

@@ -1,1 +1,1 @@
-"""Files of media in: audio at 16 kHz, RGB images, video frames with their times, and what a file holds."""
+"""Media in, from files or bytes: audio at 16 kHz, RGB images, video frames with their times, and what a file holds."""

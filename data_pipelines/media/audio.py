@@ -6,7 +6,6 @@ track starts: where the pictures start earlier, silence comes first. A file is o
 
 from collections.abc import Generator, Iterable, Iterator
 import itertools
-import os
 
 from av import AudioFrame, AudioResampler
 from av.audio.stream import AudioStream
@@ -18,6 +17,7 @@ import soxr
 from data_pipelines.media.containers import clock_start, open_media, require_audio, select, start_seconds
 from data_pipelines.media.errors import AUDIO, MediaError
 from data_pipelines.media.sample_count import manual_skip, native_samples
+from data_pipelines.media.sources import Source
 
 SAMPLE_RATE = 16_000
 _BLOCK_SIZE = 10 * SAMPLE_RATE
@@ -25,16 +25,16 @@ _BLOCK_SIZE = 10 * SAMPLE_RATE
 _PLANES = 8
 
 
-def read_audio(path: str | os.PathLike) -> np.ndarray:
+def read_audio(source: Source) -> np.ndarray:
     """The first sound track of a file, float32 `[n]` at 16 kHz.
 
     Raises:
       MediaError: as `audio_blocks`.
     """
-    return np.concatenate(list(audio_blocks(path)))
+    return np.concatenate(list(audio_blocks(source)))
 
 
-def audio_blocks(path: str | os.PathLike, block_size: int = _BLOCK_SIZE) -> Generator[np.ndarray]:
+def audio_blocks(source: Source, block_size: int = _BLOCK_SIZE) -> Generator[np.ndarray]:
     """The same samples as `read_audio` in blocks of `block_size`, float32 `[block_size]`, the last one shorter.
 
     Packets are counted before the first block, so that a file that is cut short gives no block. Damage inside is found
@@ -45,27 +45,27 @@ def audio_blocks(path: str | os.PathLike, block_size: int = _BLOCK_SIZE) -> Gene
         damaged: it cannot be decoded, decodes to another number of samples than it states, changes its sample rate, or
         holds a float that is not finite.
     """
-    count = native_samples(path)
-    with open_media(path, AUDIO) as container:
-        stream = require_audio(path, container)
+    count = native_samples(source)
+    with open_media(source, AUDIO) as container:
+        stream = require_audio(source, container)
         rate, lead = stream.rate, _leading_silence(container, stream)
         if not resampled_length(count, rate):
-            raise MediaError(path, "has no samples", AUDIO)
+            raise MediaError(source, "has no samples", AUDIO)
         select(container, stream)
         silence = (np.zeros(min(rate, lead - start), np.float32) for start in range(0, lead, rate))
-        native = itertools.chain(silence, _decoded(path, container, stream, count))
+        native = itertools.chain(silence, _decoded(source, container, stream, count))
         yield from _blocks_of(_resampled(native, rate), block_size)
 
 
-def num_samples(path: str | os.PathLike) -> int:
+def num_samples(source: Source) -> int:
     """The number of samples that `read_audio` gives, from packets alone where `sample_count` can; 0 without a sample.
 
     Raises:
       MediaError: as `native_samples`.
     """
-    count = native_samples(path)
-    with open_media(path, AUDIO) as container:
-        stream = require_audio(path, container)
+    count = native_samples(source)
+    with open_media(source, AUDIO) as container:
+        stream = require_audio(source, container)
         if not resampled_length(count, stream.rate):
             return 0
         return resampled_length(count + _leading_silence(container, stream), stream.rate)
@@ -81,9 +81,7 @@ def _leading_silence(container: InputContainer, stream: AudioStream) -> int:
     return round((start_seconds(stream) - clock_start(container)) * stream.rate)
 
 
-def _decoded(
-    path: str | os.PathLike, container: InputContainer, stream: AudioStream, count: int
-) -> Iterator[np.ndarray]:
+def _decoded(source: Source, container: InputContainer, stream: AudioStream, count: int) -> Iterator[np.ndarray]:
     """The first `count` samples of the track, mono, at its own sample rate."""
     if stream.codec_context.name == "flac":
         stream.codec_context.options = {"err_detect": "crccheck+explode"}
@@ -94,14 +92,14 @@ def _decoded(
     left = count
     for frame in frames:
         if frame.sample_rate != stream.rate:
-            raise MediaError(path, f"changes its sample rate from {stream.rate} to {frame.sample_rate} Hz", AUDIO)
+            raise MediaError(source, f"changes its sample rate from {stream.rate} to {frame.sample_rate} Hz", AUDIO)
         samples = _mono(frame)[:left]
         if frame.is_corrupt or not np.isfinite(samples).all():
-            raise MediaError(path, f"is damaged at sample {count - left}", AUDIO)
+            raise MediaError(source, f"is damaged at sample {count - left}", AUDIO)
         left -= len(samples)
         yield samples
     if left:
-        raise MediaError(path, f"is damaged, {count - left} of its {count} samples can be decoded", AUDIO)
+        raise MediaError(source, f"is damaged, {count - left} of its {count} samples can be decoded", AUDIO)
 
 
 def _mono(frame: AudioFrame) -> np.ndarray:

@@ -8,11 +8,13 @@ size are held to it here, without reading more than headers; flac and mp3 files 
 import os
 from typing import BinaryIO
 
+from data_pipelines.media.sources import Source, open_source
+
 # An Ogg page has at most a header of 27 bytes, 255 segments and their 255 bytes each.
 _OGG_PAGE = 27 + 255 + 255 * 255
 
 
-def missing_part(path: str | os.PathLike, name: str) -> str | None:
+def missing_part(source: Source, name: str) -> str | None:
     """What is missing from a wav, ogg, mp4 or matroska file, in words; None if it is complete or of another format.
 
     Not seen: a cut in what was written as a live stream, of unknown size (wav and webm allow it).
@@ -20,8 +22,8 @@ def missing_part(path: str | os.PathLike, name: str) -> str | None:
     checks = {"wav": _wav, "ogg": _ogg, "mp4": _mp4, "matroska": _matroska}
     if name not in checks:
         return None
-    with open(path, "rb") as file:
-        return checks[name](file, os.fstat(file.fileno()).st_size)
+    with open_source(source) as file:
+        return checks[name](file, file.seek(0, os.SEEK_END))
 
 
 def _wav(file: BinaryIO, size: int) -> str | None:

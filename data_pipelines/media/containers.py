@@ -7,8 +7,6 @@ playlists and scripts, which may read other files, for media.
 from collections.abc import Iterator
 import contextlib
 from fractions import Fraction
-import os
-import pathlib
 from typing import cast
 
 import av
@@ -19,20 +17,21 @@ from av.video.stream import VideoStream
 
 from data_pipelines.media.completeness import missing_part
 from data_pipelines.media.errors import AUDIO, MEDIA, VIDEO, MediaError
+from data_pipelines.media.sources import Source, ffmpeg_source, open_source
 
 IMAGES = ("png", "jpeg", "webp")
 # The name of FFmpeg's demuxer.
 _DEMUXERS = {"wav": "wav", "flac": "flac", "mp3": "mp3", "ogg": "ogg", "mp4": "mp4", "matroska": "matroska"}
 
 
-def media_format(path: str | os.PathLike, accepted: str = MEDIA) -> str:
+def media_format(source: Source, accepted: str = MEDIA) -> str:
     """One of png, jpeg, webp, wav, flac, mp3, ogg, mp4 (m4a and mov too), matroska (webm too), from the content.
 
     Raises:
       MediaError: no such file, an empty one, or content that is none of these.
     """
     try:
-        with open(path, "rb") as file:
+        with open_source(source) as file:
             head = file.read(16)
             if head[:3] == b"ID3" and len(head) >= 10:
                 # The tag's size, in 7 bits a byte, is that of what follows its 10 bytes; a flac file may have one too.
@@ -41,37 +40,35 @@ def media_format(path: str | os.PathLike, accepted: str = MEDIA) -> str:
                 )
                 return "flac" if file.read(4) == b"fLaC" else "mp3"
     except OSError as error:
-        raise MediaError(path, f"cannot be read ({error.strerror})", accepted) from error
+        raise MediaError(source, f"cannot be read ({error.strerror})", accepted) from error
     if not head:
-        raise MediaError(path, "is empty", accepted)
+        raise MediaError(source, "is empty", accepted)
     found = _format_of(head)
     if found is None:
-        raise MediaError(path, f"is no media file, it starts with {head[:8]!r}", accepted)
+        raise MediaError(source, f"is no media file, it starts with {head[:8]!r}", accepted)
     return found
 
 
 @contextlib.contextmanager
-def open_media(path: str | os.PathLike, accepted: str) -> Iterator[InputContainer]:
+def open_media(source: Source, accepted: str) -> Iterator[InputContainer]:
     """An FFmpeg container of a sound or video file; what FFmpeg raises inside the `with` becomes a MediaError.
 
     Raises:
       MediaError: as `media_format`; an image; a file that ends before the end that its headers promise, or that FFmpeg
         cannot read.
     """
-    name = media_format(path, accepted)
+    name = media_format(source, accepted)
     if name in IMAGES:
-        raise MediaError(path, f"is a {name} image", accepted)
-    missing = missing_part(path, name)
+        raise MediaError(source, f"is a {name} image", accepted)
+    missing = missing_part(source, name)
     if missing is not None:
-        raise MediaError(path, f"is cut short, {missing}", accepted)
+        raise MediaError(source, f"is cut short, {missing}", accepted)
     try:
-        # Absolute and with its protocol: a name may hold colons.
-        address = f"file:{pathlib.Path(path).absolute()}"
         # Titles and the like are in any encoding, and of no interest here.
-        with av.open(address, format=_DEMUXERS[name], metadata_errors="replace") as container:
+        with av.open(ffmpeg_source(source), "r", format=_DEMUXERS[name], metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
-        raise MediaError(path, f"is a damaged {name} file ({error.strerror})", accepted) from error
+        raise MediaError(source, f"is a damaged {name} file ({error.strerror})", accepted) from error
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
@@ -85,19 +82,19 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     return next((stream for stream in tracks if not stream.disposition & Disposition.attached_pic), None)
 
 
-def require_audio(path: str | os.PathLike, container: InputContainer) -> AudioStream:
+def require_audio(source: Source, container: InputContainer) -> AudioStream:
     """The sound track. Raises MediaError if there is none."""
     stream = audio_stream(container)
     if stream is None:
-        raise MediaError(path, "has no sound track", AUDIO)
+        raise MediaError(source, "has no sound track", AUDIO)
     return stream
 
 
-def require_video(path: str | os.PathLike, container: InputContainer) -> VideoStream:
+def require_video(source: Source, container: InputContainer) -> VideoStream:
     """The video track. Raises MediaError if there is none."""
     stream = video_stream(container)
     if stream is None:
-        raise MediaError(path, "has no video track", VIDEO)
+        raise MediaError(source, "has no video track", VIDEO)
     return stream
 
 

@@ -1,6 +1,6 @@
 """What is said about a file that cannot be used."""
 
-import os
+from data_pipelines.media.sources import Source, source_name
 
 AUDIO = "a complete wav, flac, mp3, ogg, m4a, mp4, webm or mkv file with sound"
 IMAGE = "a complete png, jpeg or webp image"
@@ -11,5 +11,5 @@ MEDIA = "a complete wav, flac, mp3, ogg, m4a, mp4, webm, mkv, png, jpeg or webp 
 class MediaError(ValueError):
     """A media file is missing, cut short, damaged, or not what is asked for. One line names it and what is accepted."""
 
-    def __init__(self, path: str | os.PathLike, what: str, accepted: str):
-        super().__init__(f"{os.fspath(path)!r} {what}: accepted is {accepted}")
+    def __init__(self, source: Source, what: str, accepted: str):
+        super().__init__(f"{source_name(source)!r} {what}: accepted is {accepted}")

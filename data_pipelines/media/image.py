@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 import contextlib
-import os
 
 import numpy as np
 from PIL import Image
 
 from data_pipelines.media.containers import IMAGES, media_format
 from data_pipelines.media.errors import IMAGE, MediaError
+from data_pipelines.media.sources import Source, open_source
 
 _ORIENTATION_TAG = 0x0112
 # What turns a stored image upright, by its EXIF orientation; 1 is upright.
@@ -23,7 +23,7 @@ _UPRIGHT = {
 }
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
+def read_image(source: Source) -> np.ndarray:
     """A png, jpeg or webp image as shown, uint8 RGB `[height, width, 3]`.
 
     Turned as its EXIF orientation says (for png, where it stands before the pixels). Transparent pixels are laid over
@@ -34,35 +34,35 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
       MediaError: the file is missing, empty, no such image, cut short, damaged, or of more than 178 million pixels
         (Pillow's guard against images that fill the memory).
     """
-    with _opened(path) as image:
+    with _opened(source) as image:
         orientation = _orientation(image)
         return np.array(_as_rgb(image).transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else _as_rgb(image))
 
 
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
+def image_size(source: Source) -> tuple[int, int]:
     """(height, width) of what `read_image` gives, from the headers alone.
 
     Raises:
       MediaError: as `read_image`, but for damage behind the headers.
     """
-    with _opened(path) as image:
+    with _opened(source) as image:
         return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+def _opened(source: Source) -> Iterator[Image.Image]:
     """The image, not yet decoded; what Pillow raises inside the `with` becomes a MediaError."""
-    name = media_format(path, IMAGE)
+    name = media_format(source, IMAGE)
     if name not in IMAGES:
-        raise MediaError(path, f"is a {name} file", IMAGE)
+        raise MediaError(source, f"is a {name} file", IMAGE)
     try:
-        with Image.open(path, formats=(name,)) as image:
+        with open_source(source) as file, Image.open(file, formats=(name,)) as image:
             yield image
     except Image.DecompressionBombError as error:
-        raise MediaError(path, "has too many pixels", IMAGE) from error
+        raise MediaError(source, "has too many pixels", IMAGE) from error
     # Pillow's decoders raise these four for what is cut short or damaged.
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise MediaError(path, f"is a cut or damaged {name} image ({error})", IMAGE) from error
+        raise MediaError(source, f"is a cut or damaged {name} image ({error})", IMAGE) from error
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,13 +1,13 @@
 """What a media file holds, found out cheaply: from headers and packets, so that a loader can plan before it decodes."""
 
 import dataclasses
-import os
 
 from data_pipelines.media.audio import SAMPLE_RATE, num_samples
 from data_pipelines.media.containers import IMAGES, audio_stream, media_format, open_media, video_stream
 from data_pipelines.media.errors import MEDIA, MediaError
 from data_pipelines.media.image import image_size
 from data_pipelines.media.sampling import FrameSampling, nearest, sample_times
+from data_pipelines.media.sources import Source
 from data_pipelines.media.video import frame_size, index_video
 
 
@@ -36,7 +36,7 @@ class MediaInfo:
     frame_times: tuple[float, ...] = ()
 
 
-def probe(path: str | os.PathLike, sampling: FrameSampling | None = None) -> MediaInfo:
+def probe(source: Source, sampling: FrameSampling | None = None) -> MediaInfo:
     """Finds out what a file holds, by its content. `sampling` (the ancestors' by default) chooses a video's frames.
 
     Reads an image's headers; counts the packets of sound and pictures. Decoded are only the first frame of a video, and
@@ -46,18 +46,18 @@ def probe(path: str | os.PathLike, sampling: FrameSampling | None = None) -> Med
     Raises:
       MediaError: the file is missing, empty, no media, cut short, damaged, or without both sound and pictures.
     """
-    if media_format(path) in IMAGES:
-        height, width = image_size(path)
+    if media_format(source) in IMAGES:
+        height, width = image_size(source)
         return MediaInfo("image", height=height, width=width)
-    with open_media(path, MEDIA) as container:
+    with open_media(source, MEDIA) as container:
         has_audio, has_video = audio_stream(container) is not None, video_stream(container) is not None
-    samples = num_samples(path) if has_audio else 0
+    samples = num_samples(source) if has_audio else 0
     if not has_video:
         if not samples:
-            raise MediaError(path, "has neither samples nor pictures", MEDIA)
+            raise MediaError(source, "has neither samples nor pictures", MEDIA)
         return MediaInfo("audio", num_samples=samples, duration=samples / SAMPLE_RATE)
-    index = index_video(path)
-    height, width = frame_size(path)
+    index = index_video(source)
+    height, width = frame_size(source)
     frames = len(index.pts)
     times = index.times[0] + sample_times(index.duration, frames, sampling or FrameSampling())
     return MediaInfo(

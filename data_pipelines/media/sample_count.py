@@ -8,7 +8,6 @@ codecs.
 
 from collections.abc import Callable
 import functools
-import os
 import struct
 
 import av
@@ -17,6 +16,7 @@ from av.container import InputContainer
 
 from data_pipelines.media.containers import open_media, require_audio, select, tick
 from data_pipelines.media.errors import AUDIO, MediaError
+from data_pipelines.media.sources import Source
 
 # Hz. What lies outside is a damaged header, and could ask for any amount of memory.
 _RATES = (1_000, 768_000)
@@ -29,25 +29,25 @@ _MP3_KBPS = (
 _OPUS_FRAMES = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
 
 
-def native_samples(path: str | os.PathLike) -> int:
+def native_samples(source: Source) -> int:
     """Samples per channel of the first sound track, at its own sample rate, encoder delay and padding left out.
 
     Raises:
       MediaError: as `open_media`; no sound track; fewer samples than the file promises; a sample rate that no sound
         has. An mp3 file without a Xing frame promises nothing: a cut between two of its frames is not seen.
     """
-    with open_media(path, AUDIO) as container:
-        stream = require_audio(path, container)
+    with open_media(source, AUDIO) as container:
+        stream = require_audio(source, container)
         if not _RATES[0] <= stream.rate <= _RATES[1]:
-            raise MediaError(path, f"has {stream.rate} samples a second", AUDIO)
+            raise MediaError(source, f"has {stream.rate} samples a second", AUDIO)
         select(container, stream)
-        duration_of = _packet_duration(path, stream)
+        duration_of = _packet_duration(source, stream)
         if duration_of is None:
             return _within_stated_end(container, stream, sum(frame.samples for frame in container.decode(stream)))
         found, gapless = _count(container, stream, duration_of)
         promised = _promised(stream, gapless)
         if found < promised:
-            raise MediaError(path, f"is cut short, it holds {found} of {promised} samples", AUDIO)
+            raise MediaError(source, f"is cut short, it holds {found} of {promised} samples", AUDIO)
         return _within_stated_end(container, stream, found)
 
 
@@ -73,14 +73,14 @@ def _count(container: InputContainer, stream: AudioStream, duration_of: Callable
     return max(total, 0), gapless
 
 
-def _packet_duration(path: str | os.PathLike, stream: AudioStream) -> Callable[[av.Packet], int] | None:
+def _packet_duration(source: Source, stream: AudioStream) -> Callable[[av.Packet], int] | None:
     """The function that tells the samples of a packet, None where only decoding tells."""
     context = stream.codec_context
     codec = context.codec.canonical_name
     if codec == "opus":
         return _opus_samples
     if codec == "mp3":
-        return functools.partial(_mp3_samples, path)
+        return functools.partial(_mp3_samples, source)
     if codec == "aac" and context.profile == "LC":
         return lambda packet: context.frame_size
     if tick(stream) * stream.rate == 1 and (codec in ("flac", "vorbis", "alac") or codec.startswith("pcm_")):
@@ -94,7 +94,7 @@ def _opus_samples(packet: av.Packet) -> int:
     return frames * _OPUS_FRAMES[head[0] >> 3]
 
 
-def _mp3_samples(path: str | os.PathLike, packet: av.Packet) -> int:
+def _mp3_samples(source: Source, packet: av.Packet) -> int:
     """Samples of a layer III frame (ISO 11172-3, 2.4.2.3), none of a tag."""
     head = bytes(packet)[:3]
     if len(head) < 3 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0 or head[2] >= 0xF0:
@@ -103,7 +103,7 @@ def _mp3_samples(path: str | os.PathLike, packet: av.Packet) -> int:
     kbps = _MP3_KBPS[low][head[2] >> 4]
     size = (72_000 if low else 144_000) * kbps // packet.stream.rate + (head[2] >> 1 & 1)
     if packet.size < size:
-        raise MediaError(path, f"is cut short, a frame has {packet.size} of {size} bytes", AUDIO)
+        raise MediaError(source, f"is cut short, a frame has {packet.size} of {size} bytes", AUDIO)
     return 576 if low else 1152
 
 

@@ -3,7 +3,6 @@
 import array
 from collections.abc import Generator, Sequence
 import dataclasses
-import os
 
 from av import Packet, VideoFrame
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from data_pipelines.media.containers import clock_start, open_media, require_video, select, tick
 from data_pipelines.media.errors import VIDEO, MediaError
 from data_pipelines.media.sampling import nearest
+from data_pipelines.media.sources import Source, source_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +31,14 @@ class VideoIndex:
     keys: np.ndarray
 
 
-def index_video(path: str | os.PathLike) -> VideoIndex:
+def index_video(source: Source) -> VideoIndex:
     """Finds the frames of a file's first video track by demuxing.
 
     Raises:
       MediaError: the file is missing, empty, no media, cut short, damaged, or has no video track or no frame in it.
     """
-    with open_media(path, VIDEO) as container:
-        stream = require_video(path, container)
+    with open_media(source, VIDEO) as container:
+        stream = require_video(source, container)
         select(container, stream)
         pts, keys = array.array("q"), []
         last_pts, last_duration = None, None
@@ -51,7 +51,7 @@ def index_video(path: str | os.PathLike) -> VideoIndex:
             if packet.is_keyframe:
                 keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
         if not keys:
-            raise MediaError(path, "has no frames", VIDEO)
+            raise MediaError(source, "has no frames", VIDEO)
         starts = np.array(sorted(keys), np.int64)
         ticks = np.unique(np.frombuffer(pts, np.int64))
         # What comes before the first key frame cannot be decoded: the video was cut there.
@@ -67,7 +67,7 @@ def index_video(path: str | os.PathLike) -> VideoIndex:
         )
 
 
-def video_frames(path: str | os.PathLike, times: Sequence[float] | np.ndarray) -> Generator[tuple[float, np.ndarray]]:
+def video_frames(source: Source, times: Sequence[float] | np.ndarray) -> Generator[tuple[float, np.ndarray]]:
     """The frames nearest to `times`, as (seconds, uint8 RGB `[height, width, 3]`), upright, one at a time.
 
     `times` and the seconds given back, which are the frames' own, count from the start of the file's first track.
@@ -81,10 +81,10 @@ def video_frames(path: str | os.PathLike, times: Sequence[float] | np.ndarray) -
     """
     times = np.asarray(times, np.float64)
     if (np.diff(times) < 0).any():
-        raise ValueError(f"times of the frames of {os.fspath(path)!r}: accepted is times in ascending order")
-    index = index_video(path)
-    with open_media(path, VIDEO) as container:
-        stream = require_video(path, container)
+        raise ValueError(f"times of the frames of {source_name(source)!r}: accepted is times in ascending order")
+    index = index_video(source)
+    with open_media(source, VIDEO) as container:
+        stream = require_video(source, container)
         select(container, stream)
         decoded, frame, image, shape = container.decode(stream), None, np.empty(0), None
         for number in nearest(index.times, times):
@@ -96,26 +96,26 @@ def video_frames(path: str | os.PathLike, times: Sequence[float] | np.ndarray) -
                     decoded = container.decode(stream)
                 frame = next((frame for frame in decoded if frame.pts is not None and frame.pts >= wanted), None)
                 if frame is None or frame.pts != wanted or frame.is_corrupt:
-                    raise MediaError(path, f"is damaged, its frame at {index.times[number]:.3f} s is lost", VIDEO)
+                    raise MediaError(source, f"is damaged, its frame at {index.times[number]:.3f} s is lost", VIDEO)
                 image = _upright(frame)
                 shape = shape or image.shape
                 if image.shape != shape:
-                    raise MediaError(path, f"changes its frame size from {shape[:2]} to {image.shape[:2]}", VIDEO)
+                    raise MediaError(source, f"changes its frame size from {shape[:2]} to {image.shape[:2]}", VIDEO)
             yield float(index.times[number]), image
 
 
-def frame_size(path: str | os.PathLike) -> tuple[int, int]:
+def frame_size(source: Source) -> tuple[int, int]:
     """(height, width) of the upright frames. Decodes the first frame, which alone tells how it is turned.
 
     Raises:
       MediaError: as `video_frames`.
     """
-    with open_media(path, VIDEO) as container:
-        stream = require_video(path, container)
+    with open_media(source, VIDEO) as container:
+        stream = require_video(source, container)
         select(container, stream)
         frame = next(container.decode(stream), None)
         if frame is None:
-            raise MediaError(path, "has no frames", VIDEO)
+            raise MediaError(source, "has no frames", VIDEO)
         return (frame.width, frame.height) if _quarter_turns(frame) % 2 else (frame.height, frame.width)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_pipelines.records import Dataset
+from data_pipelines.serialization import decode_example, encode_example
 from data_pipelines.shards import Shard, Staging, check_same_config, plan_shards, write_shard, writing_to
 from data_pipelines.speech_corpus.builder import Corpus
-from data_pipelines.speech_corpus.synthesis import decode_example, encode_example, word_features
+from data_pipelines.speech_corpus.synthesis import word_features
 from data_pipelines.workers import Progress
 
 _NAME = "speech_codes"

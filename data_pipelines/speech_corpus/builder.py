@@ -5,47 +5,27 @@ import hashlib
 import importlib.metadata
 import os
 import pathlib
-import types
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import dataset_builder, naming
 
 from data_pipelines.records import Dataset
-from data_pipelines.shards import CONFIG_FILE, Shard, Staging, check_same_config, plan_shards, writing_to
+from data_pipelines.sharded_builder import ShardedBuilder, ShardPlan, find_version
 from data_pipelines.speech_corpus.config import CorpusConfig, SplitConfig
 from data_pipelines.speech_corpus.sentences import draw_utterance, read_sentences
 from data_pipelines.speech_corpus.synthesis import corpus_features, decode_utterance
-from data_pipelines.workers import Progress, run_tasks
 
-_WORKER_MODULE = "data_pipelines.speech_corpus.synthesis"
 _RECORD_OVERHEAD = 4000  # bytes of a record that are not audio, generously
 
 
-class SpeechCorpus(dataset_builder.FileReaderBuilder):
-    """Speech synthesized by espeak-ng with its text, word times and phoneme times.
-
-    `download_and_prepare` writes `DATA_DIR/speech_corpus/VERSION` once; run again after an interruption it writes the
-    missing shards only. The result does not depend on the number of workers, and is an ordinary tfds dataset:
-    `tfds.builder_from_directory(directory).as_data_source("train")` reads it too.
-    """
-
-    VERSION = tfds.core.Version("1.0.0")  # each builder has its config's
-    code_path = None  # nothing is downloaded, so tfds need not look for lists of addresses beside the code
+class SpeechCorpus(ShardedBuilder):
+    """Speech synthesized by espeak-ng with its text, word times and phoneme times."""
 
     def __init__(self, *, corpus: CorpusConfig, data_dir: str | os.PathLike, workers: int | None = None):
         """Raises ValueError if `data_dir` holds this version of the corpus built from another config."""
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers = {workers!r}: accepted is a number greater than 0, or None for one a core")
         self.corpus = corpus
-        self.workers = workers or os.cpu_count() or 1
-        self.VERSION = tfds.core.Version(corpus.version)
-        super().__init__(data_dir=os.fspath(data_dir), file_format=tfds.core.FileFormat.ARRAY_RECORD)
-        self.directory = pathlib.Path(self.data_path)
-        self._fingerprint = _fingerprint(corpus)
-        if self.directory.exists():
-            check_same_config(self.directory, self._fingerprint, ignored=("synthesizer",))
+        super().__init__(plan=_plan(corpus), version=corpus.version, data_dir=data_dir, workers=workers)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -55,61 +35,6 @@ class SpeechCorpus(dataset_builder.FileReaderBuilder):
             homepage="https://github.com/espeak-ng/espeak-ng",
             disable_shuffling=True,
         )
-
-    def download_and_prepare(self, **kwargs) -> None:
-        """Builds the corpus unless it is there. Raises ValueError for a place it cannot be written to."""
-        if self.directory.exists():
-            return
-        staging = Staging(self.directory, self._fingerprint)
-        with staging.locked():
-            self._write_missing(staging)
-            with writing_to(self.directory):
-                super().download_and_prepare(**kwargs)
-
-    def _download_and_prepare(self, dl_manager, download_config) -> None:
-        # Called by tfds with `data_path` set to a temporary directory that it renames afterwards.
-        staging, shards = Staging(self.directory, self._fingerprint), self._shards()
-        sizes = {shard: staging.noted(shard)["bytes"] for shard in shards}
-        staging.publish(shards, pathlib.Path(self.data_path))
-        template = naming.ShardedFileTemplate(
-            dataset_name=self.name, data_dir=self.data_path, filetype_suffix="array_record"
-        )
-        infos = []
-        for split in self.corpus.splits:
-            own = [shard for shard in shards if shard.split == split.name]
-            size = sum(sizes[shard] for shard in own)
-            infos.append(tfds.core.SplitInfo(split.name, [len(shard) for shard in own], size, template))
-        self.info.set_splits(tfds.core.SplitDict(infos))
-
-    def _make_download_manager(self, **_) -> types.SimpleNamespace:
-        return types.SimpleNamespace(downloaded_size=0)  # tfds's own would make directories for downloads
-
-    def _log_download_bytes(self) -> None:
-        """Says nothing: nothing is downloaded."""
-
-    def _log_download_done(self) -> None:
-        """Says nothing: nothing is downloaded."""
-
-    def _shards(self) -> list[Shard]:
-        sizes = {split.name: split.utterances for split in self.corpus.splits}
-        return plan_shards(self.name, sizes, self.corpus.utterances_per_shard)
-
-    def _write_missing(self, staging: Staging) -> None:
-        missing = staging.missing(self._shards())
-        if not missing:
-            return
-        splits = {split.name: split for split in self.corpus.splits}
-        for name in {shard.split for shard in missing}:
-            draw_utterance(self.corpus, splits[name], 0)  # a source without such sentences fails here, at once
-        # Longest first, so that no worker is left alone with a long one.
-        rate = self.corpus.sample_rate
-        missing.sort(key=lambda shard: -len(shard) * _expected_bytes(splits[shard.split], rate))
-        sizes = [len(shard) * _expected_bytes(splits[shard.split], rate) for shard in missing]
-        staging.check_space(sum(sizes))
-        progress = Progress(self.name, sum(map(len, missing)), "utterances", work=sum(sizes))
-        setup = {"config": dataclasses.asdict(self.corpus), "staging": str(staging.path)}
-        tasks = [dataclasses.asdict(shard) for shard in missing]
-        run_tasks(_WORKER_MODULE, setup, tasks, self.workers, lambda i: progress.advance(len(missing[i]), sizes[i]))
 
 
 class Corpus(Dataset):
@@ -145,21 +70,37 @@ def open_corpus(data_dir: str | os.PathLike) -> Corpus:
 
     Raises ValueError if there is no corpus, CorruptShardError for a missing or cut shard.
     """
-    directory = pathlib.Path(data_dir)
-    if not (directory / CONFIG_FILE).is_file():
-        found = [path.parent for path in directory.glob(f"{SpeechCorpus.name}/*/{CONFIG_FILE}")]
-        versions = [path for path in found if tfds.core.Version.is_valid(path.name)]
-        if not versions:
-            raise ValueError(
-                f"{directory} holds no speech corpus: accepted is what python -m data_pipelines.speech_corpus built"
-            )
-        directory = max(versions, key=lambda path: tfds.core.Version(path.name))
+    directory = find_version(data_dir, SpeechCorpus.name)
+    if directory is None:
+        raise ValueError(
+            f"{data_dir} holds no speech corpus: accepted is what python -m data_pipelines.speech_corpus built"
+        )
     return Corpus(directory)
 
 
 def verify(data_dir: str | os.PathLike) -> None:
     """Reads the whole corpus in `data_dir` and compares its checksums. Raises as `open_corpus`."""
     open_corpus(data_dir).verify()
+
+
+def _plan(corpus: CorpusConfig) -> ShardPlan:
+    splits = {split.name: split for split in corpus.splits}
+
+    def check_splits(names: set[str]) -> None:
+        for name in names:
+            draw_utterance(corpus, splits[name], 0)  # a source without such sentences fails here, at once
+
+    return ShardPlan(
+        made_from=_fingerprint(corpus),
+        ignored=("synthesizer",),
+        splits={name: split.utterances for name, split in splits.items()},
+        per_shard=corpus.utterances_per_shard,
+        unit="utterances",
+        worker="data_pipelines.speech_corpus.synthesis",
+        setup={"config": dataclasses.asdict(corpus)},
+        expected_bytes=lambda shard: len(shard) * _expected_bytes(splits[shard.split], corpus.sample_rate),
+        check_splits=check_splits,
+    )
 
 
 def _fingerprint(corpus: CorpusConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+from data_pipelines.shards import SPLIT_NAMES, is_split_name
 from data_pipelines.speech_corpus import espeak, voices
 from qomni_jax.config.validation import check_types, require, require_one_of, require_positive
 
@@ -33,8 +34,7 @@ class SplitConfig:
     def __post_init__(self):
         _make_tuples(self)
         check_types(self)
-        named = re.fullmatch(r"[a-z][a-z0-9_]*", self.name) and self.name != "all"
-        require(bool(named), self, "name", "lower-case letters, digits and _, starting with a letter, and not 'all'")
+        require(is_split_name(self.name), self, "name", SPLIT_NAMES)
         require_positive(self, "utterances", "min_words")
         require(self.max_words >= self.min_words, self, "max_words", f"at least min_words = {self.min_words}")
         low, high = espeak.RATE_RANGE

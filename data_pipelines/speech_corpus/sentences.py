@@ -33,9 +33,26 @@ def is_held_out(text: str) -> bool:
     return hashlib.sha256(text.encode()).digest()[0] < _HELD_OUT_OF_256
 
 
+def item_generator(seed: int, split: str, index: int) -> np.random.Generator:
+    """Random numbers for item `index` of a split, the same whatever is drawn for others."""
+    return np.random.Generator(np.random.Philox(key=[seed, _key(split)], counter=[0, 0, 0, index]))
+
+
+def draw_sentence(
+    rng: np.random.Generator, source: str, language: str, words: tuple[int, int], held_out: bool
+) -> str | None:
+    """A sentence of `words` (least, most) of the source `nato` or `grammar`; None if too few are of the wanted kind."""
+    for _ in range(_ATTEMPTS):
+        count = int(rng.integers(words[0], words[1] + 1))
+        sentence = nato_sentence(rng, count) if source == "nato" else grammar_sentence(rng, language, count)
+        if is_held_out(sentence) == held_out:
+            return sentence
+    return None
+
+
 def draw_utterance(config: CorpusConfig, split: SplitConfig, index: int) -> Utterance:
     """Utterance `index` of `split`. Raises ValueError if the source has no sentence of the split's lengths and kind."""
-    rng = np.random.Generator(np.random.Philox(key=[config.seed, _key(split.name)], counter=[0, 0, 0, index]))
+    rng = item_generator(config.seed, split.name, index)
     language = split.languages[rng.integers(len(split.languages))]
     able = [voice for voice in split.voices if voices.speaks(voice, language)]
     voice = able[rng.integers(len(able))]
@@ -74,11 +91,9 @@ def _draw_sentence(config: CorpusConfig, split: SplitConfig, language: str, rng:
     if config.source == "text":
         pool = _text_pool(config.text_files, language, split.min_words, split.max_words, split.held_out)
         return pool[rng.integers(len(pool))]
-    for _ in range(_ATTEMPTS):
-        words = int(rng.integers(split.min_words, split.max_words + 1))
-        sentence = nato_sentence(rng, words) if config.source == "nato" else grammar_sentence(rng, language, words)
-        if is_held_out(sentence) == split.held_out:
-            return sentence
+    sentence = draw_sentence(rng, config.source, language, (split.min_words, split.max_words), split.held_out)
+    if sentence is not None:
+        return sentence
     raise ValueError(
         f"split {split.name!r} wants {_kind(split.held_out)} of {split.min_words} to {split.max_words} words, of which "
         f"the {config.source} source has too few in {language!r}: accepted are longer sentences"

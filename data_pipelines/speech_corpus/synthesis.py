@@ -1,22 +1,21 @@
 """The records of a corpus: what they hold, how they are made, and the worker process that makes a shard of them.
 
-Run as a module it is a worker of `data_pipelines.workers`.
+Run as a module it is a worker of `data_pipelines.sharded_builder`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 import functools
-import pathlib
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import example_serializer
 
-from data_pipelines.shards import Shard, write_shard
+from data_pipelines.serialization import decode_example, encode_example
+from data_pipelines.shards import Shard
 from data_pipelines.speech_corpus.config import CorpusConfig
 from data_pipelines.speech_corpus.espeak import Synthesizer
 from data_pipelines.speech_corpus.sentences import draw_utterance
-from data_pipelines.workers import serve_tasks
+from data_pipelines.workers import serve_shards
 
 
 @functools.cache
@@ -44,33 +43,9 @@ def word_features() -> tfds.features.Sequence:
     )
 
 
-def encode_example(features: tfds.features.FeaturesDict, example: dict[str, Any]) -> bytes:
-    """A record for `features`, the same bytes in every process: protocol buffers order maps at random by default."""
-    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
-    return serializer.get_tf_example(features.encode_example(example)).SerializeToString(deterministic=True)
-
-
-def decode_example(features: tfds.features.FeaturesDict, record: bytes) -> dict[str, Any]:
-    """A record as a dict of str, int and numpy arrays, nested as in `features`; sequences of texts are tuples."""
-    example = features.deserialize_example_np(record)
-    return {name: _plain(value, features[name]) for name, value in example.items()}
-
-
 def decode_utterance(record: bytes) -> dict[str, Any]:
     """An utterance as `corpus_features` describes it."""
     return decode_example(corpus_features(), record)
-
-
-def _plain(value: Any, feature: tfds.features.FeatureConnector) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(item, feature[name]) for name, item in value.items()}
-    if isinstance(value, bytes) and isinstance(feature, tfds.features.Text):
-        return value.decode()
-    if isinstance(value, list | np.ndarray) and isinstance(feature, tfds.features.Text):
-        return tuple(item.decode() for item in value)
-    if isinstance(value, list):
-        return np.array(value, feature.np_dtype)
-    return int(value) if isinstance(value, np.integer) else value
 
 
 def synthesize_records(config: CorpusConfig, shard: Shard) -> Iterator[tuple[bytes, dict[str, int]]]:
@@ -93,16 +68,10 @@ def synthesize_records(config: CorpusConfig, shard: Shard) -> Iterator[tuple[byt
         yield encode_example(corpus_features(), example), measures
 
 
-def _start_worker(setup: dict[str, Any]):
+def _start_worker(setup: dict[str, Any]) -> Callable[[Shard, dict[str, Any]], Iterator[tuple[bytes, dict[str, int]]]]:
     config = CorpusConfig.from_dict(setup["config"])
-    staging = pathlib.Path(setup["staging"])
-
-    def perform(task: dict[str, Any]) -> None:
-        shard = Shard(**task)
-        write_shard(staging, shard, synthesize_records(config, shard))
-
-    return perform
+    return lambda shard, _: synthesize_records(config, shard)
 
 
 if __name__ == "__main__":
-    serve_tasks(_start_worker)
+    serve_shards(_start_worker)

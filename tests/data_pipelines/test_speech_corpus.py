@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from data_pipelines import sharded_builder
 from data_pipelines.records import CorruptShardError
 from data_pipelines.shards import Staging, plan_shards
-from data_pipelines.speech_corpus import builder as corpus_builder
 from data_pipelines.speech_corpus.builder import SpeechCorpus, build_corpus, open_corpus, verify
 from data_pipelines.speech_corpus.espeak import Synthesizer
 
@@ -100,14 +100,14 @@ def test_a_killed_build_continues_with_the_missing_shards(small_corpus, small_co
     content[-1] ^= 1
     changed.write_bytes(content)
     written = []
-    run_tasks = corpus_builder.run_tasks
-    monkeypatch.setattr(corpus_builder, "run_tasks", lambda *args: (written.extend(args[2]), run_tasks(*args)))
+    run_tasks = sharded_builder.run_tasks
+    monkeypatch.setattr(sharded_builder, "run_tasks", lambda *args: (written.extend(args[2]), run_tasks(*args)))
     assert checksums(build_corpus(small_config, tmp_path, workers=1)) == checksums(small_corpus)
     assert len(written) == 4 - len(finished) + 1
 
 
 def test_a_build_that_is_there_is_not_made_again(small_corpus, small_config, monkeypatch):
-    monkeypatch.setattr(corpus_builder, "run_tasks", None)
+    monkeypatch.setattr(sharded_builder, "run_tasks", None)
     again = build_corpus(small_config, small_corpus.directory.parent.parent)
     assert again.directory == small_corpus.directory
 
