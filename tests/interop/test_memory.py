@@ -15,7 +15,8 @@ import pytest
 
 from qomni_jax.interop import safetensors_file
 from qomni_jax.interop.families import parse_config
-from qomni_jax.interop.key_map import Layout, key_map
+from qomni_jax.interop.key_map import Layout, Rule, key_map
+from qomni_jax.interop.thinker_form import ThinkerForm, read_thinker_config
 from tests.interop.checkpoint_files import BASE, config_of, whole, write_config
 
 CHILD = """
@@ -41,6 +42,7 @@ all_three(tiny)
 before = resident("VmRSS")
 print(json.dumps([peak - before for peak in all_three(big)]))
 """
+THINKER = "thinker_qwen3_5"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TWO_LAYERS = {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"], "hidden_size": 512}
 # The largest tensor holds all experts of a layer, or is the embedding: 34 MB each, of 112 and 97 MB.
@@ -56,11 +58,25 @@ def can_reset_peaks() -> bool:
     return True
 
 
-def big_checkpoint(directory: pathlib.Path, changes: dict, experts: str) -> tuple[int, int]:
-    """Writes random weights; returns the bytes of all tensors and of the largest."""
+def language_model(changes: dict, experts: str) -> tuple[dict, dict[str, Rule]]:
+    """config.json of a language model, and its tensors."""
     config = config_of(BASE) | TWO_LAYERS | changes
     model = parse_config(config)
-    rules = key_map(model.config, model.family, Layout("model.", experts, experts))
+    return config, key_map(model.config, model.family, Layout("model.", experts, experts))
+
+
+def thinker() -> tuple[dict, dict[str, Rule]]:
+    """The same of a Thinker, whose largest tensors are in its vision encoder and its embedding."""
+    config = config_of(THINKER)
+    config["text_config"] |= {"hidden_size": 512, "vocab_size": 16_384}
+    config["vision_config"] |= {"hidden_size": 1024, "intermediate_size": 2048, "out_hidden_size": 512}
+    stored = read_thinker_config(config, "config.json")
+    form = ThinkerForm(parse_config(config).family, Layout("model.language_model."), "model.visual.")
+    return config, form.rules(stored.config)
+
+
+def big_checkpoint(directory: pathlib.Path, config: dict, rules: dict[str, Rule]) -> tuple[int, int]:
+    """Writes random weights; returns the bytes of all tensors and of the largest."""
     tensors = {name: safetensors_file.TensorInfo("F32", rule.shape) for name, rule in rules.items()}
     rng = np.random.default_rng(0)
     write_config(directory, config)
@@ -70,11 +86,19 @@ def big_checkpoint(directory: pathlib.Path, changes: dict, experts: str) -> tupl
     return sum(sizes), max(sizes)
 
 
+MODELS = {
+    "fused": (BASE, lambda: language_model(FUSED, "fused")),
+    "per_expert": (BASE, lambda: language_model(PER_EXPERT, "per_expert")),
+    "thinker": (THINKER, thinker),
+}
+
+
 @pytest.mark.skipif(not can_reset_peaks(), reason="the system does not count the peak of resident memory anew")
-@pytest.mark.parametrize(("experts", "changes"), [("fused", FUSED), ("per_expert", PER_EXPERT)])
-def test_peaks_stay_under_the_target_and_one_tensor(experts, changes, tmp_path):
-    whole(BASE, tmp_path / "tiny")
-    target, largest = big_checkpoint(tmp_path / "big", changes, experts)
+@pytest.mark.parametrize("model", MODELS)
+def test_peaks_stay_under_the_target_and_one_tensor(model, tmp_path):
+    tiny, big = MODELS[model]
+    whole(tiny, tmp_path / "tiny")
+    target, largest = big_checkpoint(tmp_path / "big", *big())
     arguments = [sys.executable, "-c", CHILD, str(tmp_path / "tiny"), str(tmp_path / "big")]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
