@@ -7,11 +7,13 @@ from typing import TypeVar
 
 import gin
 
+from data_pipelines.rendered_media import config as rendered_media
+from data_pipelines.rendered_media.config import RenderedMediaConfig
 from data_pipelines.speech_corpus import presets
 from data_pipelines.speech_corpus.config import CorpusConfig, SplitConfig
 from data_pipelines.transcription import TranscriptionConfig
 from experiments.study.config import Arm, EvaluationConfig, StudyConfig
-from experiments.thinker.config import TrainConfig, TranscriptionStage
+from experiments.thinker.config import MediaStage, TrainConfig, TranscriptionStage
 from qomni_jax import sizes
 from qomni_jax.config.audio import AudioEncoderConfig, AudioFeatureConfig
 from qomni_jax.config.codec import CodecConfig, CodecTrainingConfig, LogMelConfig, RVQConfig, VocoderConfig
@@ -45,7 +47,9 @@ _CONFIGURABLES = (
     InterleaverConfig,
     LanguageModelConfig,
     LogMelConfig,
+    MediaStage,
     OptimizerConfig,
+    RenderedMediaConfig,
     RVQConfig,
     SequenceConfig,
     SplitConfig,
@@ -62,6 +66,8 @@ _CONFIGURABLES = (
     presets.demo_corpus,
     presets.multilingual_corpus,
     presets.quick_corpus,
+    rendered_media.demo_media,
+    rendered_media.quick_media,
     sizes.talker_small,
     sizes.talker_tiny,
     sizes.thinker_small,
@@ -69,6 +75,7 @@ _CONFIGURABLES = (
 )
 for _configurable in _CONFIGURABLES:
     gin.external_configurable(_configurable, module=None)
+gin.external_configurable(rendered_media.SplitConfig, name="MediaSplitConfig", module=None)
 
 
 Config = TypeVar("Config", StudyConfig, TrainConfig)

@@ -75,6 +75,16 @@ def bootstrap_interval(
     return _interval(mean, totals[:, 0] / totals[:, 1], confidence)
 
 
+def bootstrap_mean(
+    values: Sequence[float], *, samples: int = SAMPLES, confidence: float = CONFIDENCE, seed: int = SEED
+) -> Interval:
+    """The mean of independent values with its percentile bootstrap interval. Raises ValueError for no value."""
+    if not values:
+        raise ValueError("the mean of 0 values; accepted: at least one")
+    array = np.asarray(values, np.float64)
+    return _interval(float(array.mean()), _weights(len(array), samples, seed) @ array / len(array), confidence)
+
+
 def paired_difference(
     first: Iterable[Scored],
     second: Iterable[Scored],

@@ -44,8 +44,8 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]) -> Pat
     wrong."""
     from experiments.compilation import use_compilation_cache
     from experiments.gin_config import load_config
-    from experiments.thinker import transcription
-    from experiments.thinker.config import TrainConfig
+    from experiments.thinker import media, transcription
+    from experiments.thinker.config import TrainConfig, TranscriptionStage
 
     config, _ = load_config(TrainConfig, gin_files, bindings)
     try:
@@ -53,7 +53,14 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]) -> Pat
     except OSError as error:
         raise OSError(f"--workdir={workdir}: accepted is a directory that can be written ({error.strerror})") from None
     use_compilation_cache(workdir)
-    return transcription.run(config.stage, workdir, lambda line: print(line, flush=True))
+    stage = config.stage
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+
+    if isinstance(stage, TranscriptionStage):
+        return transcription.run(stage, workdir, report)
+    return media.run(stage, workdir, report)
 
 
 def _fail(message: str) -> NoReturn:

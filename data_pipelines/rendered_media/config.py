@@ -115,14 +115,15 @@ class RenderedMediaConfig:
         return cls(**{**fields, "splits": tuple(SplitConfig(**split) for split in fields["splits"])})
 
 
-def demo_media() -> RenderedMediaConfig:
+def demo_media(sentences: tuple[str, ...] = SENTENCES) -> RenderedMediaConfig:
     """4,000 conversations to train on; to test on, `seen` like them and `held_out` with what is not among them."""
     return RenderedMediaConfig(
+        sentences=sentences,
         splits=(
             SplitConfig("train", pictures=1600, clips=2400),
             SplitConfig("seen", pictures=100, clips=300),
             SplitConfig("held_out", pictures=100, clips=300, held_out=True),
-        )
+        ),
     )
 
 

@@ -1,7 +1,10 @@
-"""What a training stage of the Thinker is: its corpus, its size, how it is laid out and trained."""
+"""What a training stage of the Thinker is: its data, its size, how they are laid out, and how it is trained."""
 
+from collections.abc import Iterable
 import dataclasses
+from typing import Any
 
+from data_pipelines.rendered_media.config import RenderedMediaConfig
 from data_pipelines.speech_corpus.config import CorpusConfig
 from data_pipelines.transcription import TranscriptionConfig
 from qomni_jax.config.audio import AudioFeatureConfig
@@ -9,6 +12,7 @@ from qomni_jax.config.sequence import SequenceConfig
 from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.config.training import ThinkerTrainingConfig
 from qomni_jax.config.validation import check_types, require
+from qomni_jax.config.vision import ImageConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +23,9 @@ class TranscriptionStage:
       corpus, train_splits: what it hears; no other split is seen in training.
       transcription: what is asked, and the form of the answer.
       thinker: its vocabulary is trained on the texts of `train_splits`, as many tokens as its language model has.
-      sequence, features: how conversations are laid out, and what the audio encoder reads.
+      sequence, features, image: how conversations are laid out, and what the encoders read.
       training: see there.
+      more_texts: of which the vocabulary is made as well: words of later stages.
     """
 
     corpus: CorpusConfig
@@ -29,13 +34,13 @@ class TranscriptionStage:
     transcription: TranscriptionConfig = dataclasses.field(default_factory=TranscriptionConfig)
     sequence: SequenceConfig = dataclasses.field(default_factory=SequenceConfig)
     features: AudioFeatureConfig = dataclasses.field(default_factory=AudioFeatureConfig)
+    image: ImageConfig = dataclasses.field(default_factory=ImageConfig)
     train_splits: tuple[str, ...] = ("train",)
+    more_texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_types(self)
-        splits = {split.name for split in self.corpus.splits}
-        accepted = f"one or more of {', '.join(sorted(splits))}"
-        require(bool(self.train_splits) and set(self.train_splits) <= splits, self, "train_splits", accepted)
+        _check_splits(self, self.corpus.splits)
         audio = self.thinker.audio
         require(audio is not None, self, "thinker", "one with an audio encoder")
         assert audio is not None
@@ -50,10 +55,37 @@ class TranscriptionStage:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """What `experiments.train` runs."""
+class MediaStage:
+    """A Thinker that hears learns to answer questions about rendered pictures and clips with speech.
 
-    stage: TranscriptionStage
+    Attributes:
+      start_from: the directory of the Thinker that it goes on from, whose vocabulary and layout it keeps.
+      media, train_splits: what it sees and hears; no other split is seen in training.
+      training: see there; of `recording_frames` one length, which holds every clip.
+    """
+
+    start_from: str
+    media: RenderedMediaConfig
+    training: ThinkerTrainingConfig
+    train_splits: tuple[str, ...] = ("train",)
 
     def __post_init__(self) -> None:
         check_types(self)
+        _check_splits(self, self.media.splits)
+        require(len(self.training.recording_frames) == 1, self, "training", "recording_frames of one length")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """What `experiments.train` runs."""
+
+    stage: TranscriptionStage | MediaStage
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+
+def _check_splits(stage: TranscriptionStage | MediaStage, splits: Iterable[Any]) -> None:
+    names = {split.name for split in splits}
+    accepted = f"one or more of {', '.join(sorted(names))}"
+    require(bool(stage.train_splits) and set(stage.train_splits) <= names, stage, "train_splits", accepted)

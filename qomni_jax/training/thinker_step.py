@@ -20,15 +20,18 @@ from qomni_jax.training.state import TrainState
 from qomni_jax.training.step import Batch, init_state, make_step
 
 
-def init_thinker_state(config: ThinkerConfig, training: ThinkerTrainingConfig, mesh: Mesh | None = None) -> TrainState:
-    """Fresh parameters `{"thinker": ..., "ctc_head": ...}` and optimiser state (`training.step.init_state`).
+def init_thinker_state(
+    config: ThinkerConfig, training: ThinkerTrainingConfig, thinker: Any = None, mesh: Mesh | None = None
+) -> TrainState:
+    """Parameters `{"thinker": ..., "ctc_head": ...}` and optimiser state (`training.step.init_state`): fresh ones, or
+    those of `thinker`, a trained one, on one device.
 
     `ctc_head` serves training alone; it is there where the Thinker hears and `ctc_weight` is not 0.
     """
 
     def make() -> Any:
         key, head_key = jax.random.split(jax.random.key(training.seed))
-        params = {"thinker": init_thinker(config, key)}
+        params = {"thinker": init_thinker(config, key) if thinker is None else thinker}
         if config.audio is not None and training.ctc_weight:
             heard = jnp.zeros((1, config.audio.output_dim))
             params["ctc_head"] = _ctc_head(config).init(head_key, heard)["params"]

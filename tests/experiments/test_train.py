@@ -35,6 +35,28 @@ ThinkerTrainingConfig.log_every = 2
 ThinkerTrainingConfig.checkpoint_every = 2
 """
 
+MEDIA_BINDINGS = """
+TrainConfig.stage = @MediaStage()
+MediaStage.start_from = '{model}'
+MediaStage.media = @RenderedMediaConfig()
+RenderedMediaConfig.sentences = ('nato',)
+RenderedMediaConfig.splits = (@train/MediaSplitConfig(), @held_out/MediaSplitConfig())
+RenderedMediaConfig.max_seconds = 5
+train/MediaSplitConfig.name = 'train'
+train/MediaSplitConfig.pictures = 4
+train/MediaSplitConfig.clips = 8
+held_out/MediaSplitConfig.name = 'held_out'
+held_out/MediaSplitConfig.pictures = 1
+held_out/MediaSplitConfig.clips = 3
+held_out/MediaSplitConfig.held_out = True
+MediaStage.training = @ThinkerTrainingConfig()
+ThinkerTrainingConfig.steps = 2
+ThinkerTrainingConfig.batch_size = 4
+ThinkerTrainingConfig.sequence_length = 1536
+ThinkerTrainingConfig.recording_frames = (640,)
+ThinkerTrainingConfig.log_every = 1
+"""
+
 
 def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -68,6 +90,31 @@ def test_a_trained_model_is_measured_on_every_test_split(trained, tmp_path):
     errors = split["substitutions"] + split["deletions"] + split["insertions"]
     assert split["wer"]["mean"] == pytest.approx(errors / 6)
     assert [len(item["reference"].split()) for item in split["sentences"]] == [2, 2, 2]
+
+
+def test_a_thinker_that_hears_goes_on_to_pictures_and_clips(trained, tmp_path):
+    _, heard = trained
+    gin = tmp_path / "media.gin"
+    gin.write_text(MEDIA_BINDINGS.format(model=heard / "model"))
+    done = command("train", f"--gin_file={gin}", f"--workdir={tmp_path / 'work'}")
+    assert done.returncode == 0, done.stderr
+    measured = command(
+        "evaluate", "--task=media", f"--checkpoint={tmp_path / 'work' / 'model'}", f"--json={tmp_path / 'media.json'}"
+    )
+    assert measured.returncode == 0, measured.stderr
+    found = json.loads((tmp_path / "media.json").read_text())["splits"]["held_out"]
+    assert len(found["answers"]) == 1 + 3 * 3  # each clip with its sound, its pictures, both
+    assert found["accuracies"]["pictures"]["questions"] == 1
+    clips = [figures["questions"] for what, figures in found["accuracies"].items() if what.endswith("given both")]
+    assert sum(clips) == 3
+    nowhere = command(
+        "train",
+        f"--gin_file={gin}",
+        f"--workdir={tmp_path / 'other'}",
+        "--gin_bindings=MediaStage.start_from = 'nowhere'",
+    )
+    assert nowhere.returncode == 1
+    assert "nowhere" in nowhere.stderr
 
 
 def test_a_finished_stage_is_left_alone_and_another_one_is_refused(trained):
