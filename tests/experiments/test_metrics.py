@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from experiments.metrics import bootstrap_interval, paired_difference, repeated_words, word_error_rate
+from experiments.metrics import (
+    bootstrap_interval,
+    bootstrap_mean,
+    paired_difference,
+    repeated_words,
+    word_error_rate,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,3 +86,13 @@ def test_repeats_are_adjacent_copies_that_the_reference_has_not(hypothesis, refe
 def test_saying_a_whole_sentence_again_counts_its_words(words, span):
     words = words[:span]
     assert repeated_words([*words, *words]) >= len(words)
+
+
+def test_the_mean_of_values_has_an_interval_as_wide_as_their_spread_makes_it():
+    share = bootstrap_mean([1.0] * 30 + [0.0] * 10)
+    assert share.mean == 0.75
+    # 1.96 standard deviations of a share of 40.
+    assert share.high - share.low == pytest.approx(2 * 1.96 * (0.75 * 0.25 / 40) ** 0.5, rel=0.15)
+    assert bootstrap_mean([0.5]).low == 0.5
+    with pytest.raises(ValueError, match="0 values"):
+        bootstrap_mean([])

@@ -1,0 +1,67 @@
+"""How answers are scored: words against words, times against times, and shares of what was answered right."""
+
+import numpy as np
+import pytest
+
+from data_pipelines.conversation_shards.schema import ConversationRecord
+from data_pipelines.transcription import Spoken
+from experiments.thinker import asr, questions
+from qomni_jax.sequence.chat import Text, Turn
+
+
+def record(text: str, starts: list[float]) -> dict:
+    ends = np.cumsum([len(word) + 1 for word in text.split()])
+    begins = [0, *ends[:-1]]
+    words = {"char_start": np.array(begins), "char_end": ends - 1, "start_s": np.array(starts, np.float32)}
+    return {"id": text, "text": text, "words": words}
+
+
+def test_words_are_counted_and_times_compared_where_words_agree():
+    records = [record("alpha bravo charlie", [0.1, 0.6, 1.2]), record("delta", [0.3])]
+    answers = [Spoken(["alpha", "charlie"], [0.2, 1.5]), Spoken(["delta", "echo"], [float("nan"), 0.5])]
+    figures = asr.score(records, answers)
+    assert (figures["substitutions"], figures["deletions"], figures["insertions"]) == (0, 1, 1)
+    assert figures["wer"]["mean"] == 0.5
+    assert figures["timestamps"] == 2  # the word without a time is not one
+    assert figures["timestamp_median_error"] == pytest.approx(0.2, abs=1e-3)
+    assert "50.0%" in asr.describe("test", figures)
+
+
+def test_nothing_heard_is_an_error_for_every_word():
+    figures = asr.score([record("alpha bravo", [0.0, 0.5])], [Spoken([], [])])
+    assert figures["deletions"] == 2
+    assert figures["timestamp_median_error"] is None
+
+
+def question(needs: str, answer: str, seconds: float | None = None) -> ConversationRecord:
+    turns = (Turn("user", (Text("?"),)), Turn("assistant", (Text(answer),)))
+    return ConversationRecord(f"{needs} {answer}", turns, {"needs": needs, "question": "kind", "seconds": seconds})
+
+
+@pytest.mark.parametrize(
+    ("record", "answer", "right"),
+    [
+        (question("image", "red circle"), " red circle", True),
+        (question("image", "red circle"), "red", False),
+        (question("audio", "<1.2 seconds>", 1.234), "<1.5 seconds>", True),
+        (question("audio", "<1.2 seconds>", 1.234), "<1.6 seconds>", False),
+        (question("audio", "<1.2 seconds>", 1.234), "1.2", False),
+        (question("audio", "<1.2 seconds>", 1.234), "<1.2 seconds> <1.3 seconds>", False),
+    ],
+)
+def test_an_answer_is_right_to_the_letter_or_within_the_tolerance_of_time(record, answer, right):
+    assert questions._answered(record, "both", answer).right is right
+
+
+def test_shares_are_by_what_is_needed_and_what_was_given():
+    answered = [questions._answered(question("image", "a"), "audio", "a")]
+    for inputs, answer in (("audio", "b"), ("video", "x"), ("both", "b")):
+        answered.append(questions._answered(question("audio", "b"), inputs, answer))
+    shares = {what: figures["accuracy"]["mean"] for what, figures in questions.accuracies(answered).items()}
+    assert shares == {
+        "pictures": 1.0,
+        "needs audio, given audio": 1.0,
+        "needs audio, given video": 0.0,
+        "needs audio, given both": 1.0,
+        "kind kind": 1.0,
+    }
