@@ -5,7 +5,7 @@ Of a decoder:
   quant, pre_conv [B, D, T]        features of the codes; what the convolution before the transformer makes of them
   pre_in, pre_out [B, T, D]        what the transformer sees and gives
   wav_chunked_<c>_<p>              chunks of c frames, decoded each on its own behind p frames before it, whose samples
-                                   are cut off; `wav_chunked`: without numbers, 300 and 25
+                                   are cut off; `wav_chunked`, without numbers, is of 15 and 5
 Of an encoder with its decoder:
   x [B, 1, n], codes, y            a recording, its codes, and what they decode to, as long as the recording
 """
@@ -23,7 +23,7 @@ from qomni_jax.codec.waveform_model import WaveformCodecModel, initial_state
 from qomni_jax.config.waveform_codec import WaveformCodecConfig
 from qomni_jax.interop.verify.golden import Golden
 
-_DEFAULT_CHUNK, _DEFAULT_PAST = 300, 25
+_CHUNK, _PAST = 15, 5  # of a name without numbers
 
 
 def matches(names: set[str]) -> bool:
@@ -51,7 +51,7 @@ def compute(golden: Golden, config: WaveformCodecConfig, parameters: Any) -> Ite
     for name in golden:
         chunked = re.fullmatch(r"wav_chunked(?:_(\d+)_(\d+))?", name)
         if chunked:
-            chunk, past = (int(chunked[1]), int(chunked[2])) if chunked[1] else (_DEFAULT_CHUNK, _DEFAULT_PAST)
+            chunk, past = (int(chunked[1]), int(chunked[2])) if chunked[1] else (_CHUNK, _PAST)
             yield name, _chunked(codec, codes, chunk, past)
         elif name in found:
             yield name, found[name]
