@@ -2,8 +2,9 @@
 
 Reads Qwen3.5 (dense and mixture of experts, alone or inside a model with vision, whose vision tower is listed and not
 loaded) and Qwen3-Next; `verify` also the audio encoder of Qwen3-Omni and the vision encoders of Qwen3.5 and Qwen3-Omni,
-alone or inside their models. Exit code 0: done. 1: `verify` found a tensor out of tolerance. 2: an input is not
-accepted, and nothing was written; one line says which and why.
+alone or inside their models; `verify` and `inspect` also codecs: Qwen3-Omni's Code2Wav, the decoder of the Qwen3-TTS
+12 Hz tokenizer, and Mimi. Exit code 0: done. 1: `verify` found a tensor out of tolerance. 2: an input is not accepted,
+and nothing was written; one line says which and why.
 """
 
 import argparse

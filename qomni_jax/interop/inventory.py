@@ -4,6 +4,8 @@ from collections.abc import Mapping
 import re
 from typing import Any
 
+from qomni_jax.interop.codec_families import is_codec
+from qomni_jax.interop.codec_model import plan_codec
 from qomni_jax.interop.plan import Plan, make_plan, part_of
 from qomni_jax.interop.released import Released
 from qomni_jax.interop.safetensors_file import DTYPES, TensorInfo
@@ -14,7 +16,9 @@ _EXPERT = re.compile(r"\.mlp\.experts\.")
 
 
 def inventory(released: Released) -> dict[str, Any]:
-    """Family, sizes, totals and types as JSON values. Raises CheckpointError as `make_plan` does."""
+    """Family, sizes, totals and types as JSON values. Raises CheckpointError as `make_plan` or `plan_codec` does."""
+    if released.config is not None and is_codec(released.config):
+        return _codec_inventory(released)
     plan = make_plan(released)
     counts = _counts(plan, released.tensors)
     experts = sum(info.size for name, info in released.tensors.items() if _EXPERT.search(name) and name in plan.rules)
@@ -58,8 +62,39 @@ def describe(found: Mapping[str, Any]) -> str:
 
 def not_loaded_note(names: Any) -> str:
     """One line for tensors that are in the checkpoint and that we leave there."""
-    parts = dict.fromkeys(part_of(name) or "" for name in names)
+    parts = [part for part in dict.fromkeys(map(part_of, names)) if part]
+    if not parts:
+        return f"not loaded: {len(names)} tensors that take no part in what is computed"
     return f"not loaded: {len(names)} tensors of {', '.join(parts)}: the language model alone is read"
+
+
+def _codec_inventory(released: Released) -> dict[str, Any]:
+    codec, rules = plan_codec(released)
+    config = codec.config
+    counts = dict.fromkeys(("quantizer", "encoder", "decoder"), 0)
+    for name, rule in rules.items():
+        counts[rule.parts[0].leaf.split("/")[0]] += released.tensors[name].size
+    parameters = {"total": sum(counts.values()), **counts}
+    sizes = {
+        "sample_rate": config.sample_rate,
+        "frame_rate": config.frame_rate,
+        "samples_per_frame": config.samples_per_frame,
+        "delay": config.decoder.delay,
+        "num_codebooks": config.quantizer.num_codebooks,
+        "codebook_size": config.quantizer.codebook_size,
+    }
+    sizes |= {f"transformer.{name}": value for name, value in vars(config.decoder.transformer).items()}
+    sizes |= {f"stack.{name}": value for name, value in vars(config.decoder.stack).items()}
+    return {
+        "source": released.source,
+        "family": codec.family,
+        "sizes": {name: list(value) if isinstance(value, tuple) else value for name, value in sizes.items()},
+        "parameters": parameters,
+        "billions": {name: round(count / 1e9, 3) for name, count in parameters.items()},
+        "bytes": _bytes(released.tensors),
+        "dtypes": _dtypes(released.tensors),
+        "not_loaded": sorted(released.tensors.keys() - rules.keys()),
+    }
 
 
 def _counts(plan: Plan, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
