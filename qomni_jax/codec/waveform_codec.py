@@ -64,7 +64,7 @@ class WaveformCodec:
         Raises:
           ValueError: a recording is not one channel of int16 or floating samples, or the codec has no encoder.
         """
-        self.require_encoder()
+        self._require_encoder()
         frame = self.config.samples_per_frame
         waves = [as_waveform(recording) for recording in recordings]
         found = [np.zeros((0, self.config.quantizer.num_codebooks), np.int32)] * len(waves)
@@ -85,10 +85,10 @@ class WaveformCodec:
 
     def encoder_stream(self) -> WaveformEncoderStream:
         """A new stream that turns samples into codes as they come. Raises ValueError where there is no encoder."""
-        self.require_encoder()
+        self._require_encoder()
         return WaveformEncoderStream(self)
 
-    def require_encoder(self) -> None:
+    def _require_encoder(self) -> None:
         """Raises ValueError where there is no encoder."""
         if self.config.encoder is None:
             raise ValueError("WaveformCodec.config.encoder = None: accepted is a codec with an encoder, such as Mimi")

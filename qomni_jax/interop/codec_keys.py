@@ -180,6 +180,7 @@ def _unit(c: ConvStackConfig, width: int, names: Sequence[str], ours: str) -> li
 
 
 def _conv_next(theirs: str, ours: str, width: int) -> list[Rule]:
+    """`codec.causal_conv.ConvNeXtBlock`: 7 taps, an MLP four times as wide."""
     return [
         matrix(theirs + "dwconv.conv.weight", ours + "taps", width, 1, 7),
         rows(theirs + "dwconv.conv.bias", ours + "bias", width),

@@ -75,7 +75,7 @@ def _codec_inventory(released: Released) -> dict[str, Any]:
     for name, rule in rules.items():
         counts[rule.parts[0].leaf.split("/")[0]] += released.tensors[name].size
     parameters = {"total": sum(counts.values()), **counts}
-    sizes = {
+    sizes: dict[str, Any] = {
         "sample_rate": config.sample_rate,
         "frame_rate": config.frame_rate,
         "samples_per_frame": config.samples_per_frame,

@@ -8,12 +8,13 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from qomni_jax.codec import WaveformCodec
 from qomni_jax.codec.waveform_model import init_parameters, initial_state
-from qomni_jax.codec.waveform_stream import decode_pieces
+from qomni_jax.codec.waveform_stream import decode_pieces, stream_function
 from qomni_jax.config.waveform_codec import (
     CodeEmbeddingConfig,
     ConvStackConfig,
@@ -154,6 +155,19 @@ def test_codes_do_not_depend_on_the_batch():
     recordings = [noise(length, length) for length in (77, 12, 0, 1)]
     for audio, codes in zip(recordings, codec("mimi").encode_audio(recordings), strict=True):
         np.testing.assert_array_equal(codec("mimi").encode_audio([audio])[0], codes)
+
+
+@pytest.mark.parametrize("name", list(configs()))
+def test_half_precision_goes_on_in_half_precision(name):
+    """What a call keeps has the types that the next one expects."""
+    config = dataclasses.replace(codec(name).config, dtype="bfloat16")
+    state = initial_state(config, "decode", 1)
+    step = stream_function(config, "decode")
+    samples, kept = jax.eval_shape(step, codec(name).params, state, random_codes()[None])
+    assert samples.dtype == jnp.bfloat16
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), kept) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
 
 
 def test_what_is_not_accepted_is_named():
