@@ -15,6 +15,13 @@ from qomni_jax.config.encoder import EncoderConfig
 from qomni_jax.config.talker import TalkerConfig
 from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.config.vision import VisionEncoderConfig
+from qomni_jax.config.waveform_codec import (
+    CodeEmbeddingConfig,
+    ConvStackConfig,
+    WaveformCodecConfig,
+    WaveformDecoderConfig,
+    WindowTransformerConfig,
+)
 
 
 def talker_tiny(text_vocab_size: int = 320) -> TalkerConfig:
@@ -257,6 +264,18 @@ def qwen3_omni_thinker() -> ThinkerConfig:
         ),
     )
     return ThinkerConfig(language_model, qwen3_omni_audio(), qwen3_omni_vision())
+
+
+def qwen3_omni_code2wav() -> WaveformCodecConfig:
+    """Code2Wav of Qwen3-Omni-30B-A3B: 16 codes of 2048 are 80 ms of sound at 24 kHz; 216,016,577 parameters."""
+    transformer = WindowTransformerConfig(
+        model_dim=1024, num_layers=8, num_heads=16, num_kv_heads=16, head_dim=64, mlp_dim=3072, window=72
+    )
+    stack = ConvStackConfig(channels=96, rates=(8, 5, 4, 3))
+    return WaveformCodecConfig(
+        CodeEmbeddingConfig(num_codebooks=16, codebook_size=2048, model_dim=1024),
+        WaveformDecoderConfig(transformer, stack, upsampling_ratios=(2, 2), trim="both"),
+    )
 
 
 _AUT_BLOCKS = EncoderConfig(model_dim=1280, num_layers=32, num_heads=20, mlp_dim=5120)

@@ -12,8 +12,9 @@ from flax.typing import Initializer
 import jax
 import jax.numpy as jnp
 
-from qomni_jax.codec.istft import overlap_add, synthesis_frames
+from qomni_jax.codec.istft import synthesis_frames
 from qomni_jax.config.codec import VocoderConfig
+from qomni_jax.ops.overlap_add import overlap_add
 
 State = dict[str, jax.Array]
 

@@ -1,10 +1,12 @@
 """Released checkpoints in and out: Qwen3.5 (dense, experts, MTP heads, vision), Qwen3-Next, Qwen3-Omni's Thinker.
 
-`open_thinker` and `open_language_model` read a released directory or one of ours, `open_audio_encoder` and
-`open_vision_encoder` also that of an encoder alone; `python -m qomni_jax.interop --help` lists the commands. Weights
-are read and written a block at a time: the host holds the destination and a few megabytes.
+`open_thinker` and `open_language_model` read a released directory or one of ours; `open_audio_encoder`,
+`open_vision_encoder` and `open_codec` a released one of an encoder or a codec, or of a model that holds it; `python -m
+qomni_jax.interop --help` lists the commands. Weights are read and written a block at a time: the host holds the
+destination and a few megabytes.
 """
 
+from qomni_jax.interop.codec_model import open_codec
 from qomni_jax.interop.encoder_model import open_audio_encoder, open_vision_encoder
 from qomni_jax.interop.model import open_language_model
 from qomni_jax.interop.save import export, export_thinker
@@ -18,6 +20,7 @@ __all__ = [
     "export",
     "export_thinker",
     "open_audio_encoder",
+    "open_codec",
     "open_language_model",
     "open_thinker",
     "open_vision_encoder",

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qomni_jax.config.decoder import LanguageModelConfig
+from qomni_jax.interop.codec_families import is_codec
+from qomni_jax.interop.codec_model import plan_codec
 from qomni_jax.interop.key_map import key_map, leaf_shapes
 from qomni_jax.interop.plan import Plan, make_plan, part_of
 from qomni_jax.interop.released import Released
@@ -35,7 +37,9 @@ class _Array(NamedTuple):
 
 
 def inventory(released: Released) -> dict[str, Any]:
-    """Family, sizes, totals and types as JSON values. Raises CheckpointError as `make_plan` does."""
+    """Family, sizes, totals and types as JSON values. Raises CheckpointError as `make_plan` or `plan_codec` does."""
+    if released.config is not None and is_codec(released.config):
+        return _codec_inventory(released)
     plan = make_plan(released)
     not_loaded = plan.not_loaded
     if has_encoders(released.config or {}):
@@ -98,12 +102,44 @@ def describe(found: Mapping[str, Any]) -> str:
 
 def not_loaded_note(names: Any, read: str = "Thinker") -> str:
     """One line for tensors that are in the checkpoint and that we leave there; `read` is what we take."""
-    parts = dict.fromkeys(part_of(name) or "" for name in names)
+    parts = [part for part in dict.fromkeys(map(part_of, names)) if part]
+    if not parts:
+        return f"not loaded: {len(names)} tensors that take no part in what is computed"
     return f"not loaded: {len(names)} tensors of {', '.join(parts)}: the {read} alone is read"
 
 
 def _part(plan: Plan, name: str) -> str:
     return "lm_head" if name == plan.layout.head else "mtp" if name.startswith("mtp.") else part_of(name) or _REST
+
+
+def _codec_inventory(released: Released) -> dict[str, Any]:
+    codec, rules = plan_codec(released)
+    config = codec.config
+    counts = dict.fromkeys(("quantizer", "encoder", "decoder"), 0)
+    for name, rule in rules.items():
+        counts[rule.parts[0].leaf.split("/")[0]] += released.tensors[name].size
+    parameters = {"total": sum(counts.values()), **counts}
+    arrays = [_Array(codec.family, False, info) for info in released.tensors.values()]
+    sizes: dict[str, Any] = {
+        "sample_rate": config.sample_rate,
+        "frame_rate": config.frame_rate,
+        "samples_per_frame": config.samples_per_frame,
+        "delay": config.decoder.delay,
+        "num_codebooks": config.quantizer.num_codebooks,
+        "codebook_size": config.quantizer.codebook_size,
+    }
+    sizes |= {f"transformer.{name}": value for name, value in vars(config.decoder.transformer).items()}
+    sizes |= {f"stack.{name}": value for name, value in vars(config.decoder.stack).items()}
+    return {
+        "source": released.source,
+        "family": codec.family,
+        "sizes": {name: list(value) if isinstance(value, tuple) else value for name, value in sizes.items()},
+        "parameters": parameters,
+        "billions": {name: round(count / 1e9, 3) for name, count in parameters.items()},
+        "bytes": _bytes(arrays),
+        "dtypes": _dtypes(arrays),
+        "not_loaded": sorted(released.tensors.keys() - rules.keys()),
+    }
 
 
 def _our_part(name: str) -> str:

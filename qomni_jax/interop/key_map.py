@@ -36,8 +36,9 @@ class Rule(NamedTuple):
       name: in the checkpoint.
       groups, parts: see the module.
       rest: the other released axes.
-      kind: `columns`: ours has the released rows as its last axis (matrices, the convolution); `rows`: axes stay
-        (vectors, the embedding); `experts`: axis 0 stays and the matrices behind it are transposed.
+      kind: `columns`: ours has the released rows as its last axis (matrices, the convolution); `taps`: the same, and
+        the other axes turned round instead of made one (dense convolutions); `rows`: axes stay (vectors, the
+        embedding); `experts`: axis 0 stays and the matrices behind it are transposed (transposed convolutions, too).
       lead: indices into the leading axes of our array (period, place in its run, expert).
     """
 
@@ -73,6 +74,8 @@ class Rule(NamedTuple):
             block = block.reshape(-1, *self.rest)
             if self.kind == "columns":
                 block = block.reshape(len(block), -1).T
+            elif self.kind == "taps":
+                block = block.T
             elif self.kind == "experts":
                 block = block.swapaxes(-1, -2)
             place = self._place(part, first, block.shape)
@@ -84,6 +87,8 @@ class Rule(NamedTuple):
             count = (last - first) * part.width
             if self.kind == "columns":
                 shape: tuple[int, ...] = (math.prod(self.rest), count)
+            elif self.kind == "taps":
+                shape = (*self.rest[::-1], count)
             elif self.kind == "experts":
                 shape = (count, *self.rest[::-1])
             else:
@@ -95,7 +100,7 @@ class Rule(NamedTuple):
         pieces = []
         for part, block in zip(self.parts, blocks, strict=True):
             block = block.reshape(block.shape[len(self.lead) :])
-            if self.kind == "columns":
+            if self.kind in ("columns", "taps"):
                 block = block.T
             elif self.kind == "experts":
                 block = block.swapaxes(-1, -2)
@@ -106,7 +111,7 @@ class Rule(NamedTuple):
     def _place(self, part: Part, first: int, shape: tuple[int, ...]) -> tuple[int, ...]:
         start = part.offset + first * part.width
         inner = (0,) * (len(shape) - 1)
-        return (*self.lead, *inner, start) if self.kind == "columns" else (*self.lead, start, *inner)
+        return (*self.lead, *inner, start) if self.kind in ("columns", "taps") else (*self.lead, start, *inner)
 
 
 class Layout(NamedTuple):

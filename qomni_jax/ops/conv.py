@@ -1,4 +1,4 @@
-"""Causal depthwise convolution with a carried tail."""
+"""Causal convolutions over time with a carried tail."""
 
 import jax
 from jax import Array
@@ -36,3 +36,15 @@ def conv_state_after(x: Array, state: Array, ends: Array | None = None) -> Array
     if ends is None:
         return padded[:, x.shape[1] :]
     return jax.vmap(lambda row, end: jax.lax.dynamic_slice_in_dim(row, end, past))(padded, ends)
+
+
+def dense_conv(x: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
+    """Convolution over time without padding: `x [B, P + T, I]`, `kernel [K, I, O]` -> `[B, T / stride, O]`.
+
+    `P = (K - 1) * dilation + 1 - stride` steps of context stand before the T that are new, `stride` divides T. The
+    last tap of the last output step multiplies the last input step. No bias.
+    """
+    layout = ("NTC", "TIO", "NTC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride,), "VALID", rhs_dilation=(dilation,), dimension_numbers=layout
+    )

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from qomni_jax.codec import Codec
-from qomni_jax.codec.istft import overlap_add, synthesis_frames
+from qomni_jax.codec.istft import synthesis_frames
 from qomni_jax.codec.stream import stream_functions
 from qomni_jax.codec.vocoder import Vocoder, initial_state
 from qomni_jax.config.codec import CodecConfig, VocoderConfig
+from qomni_jax.ops.overlap_add import overlap_add
 from tests.codec.conftest import TINY
 
 # Chunks of other lengths sum in another order; float32 samples are below 1 in magnitude.

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qomni_jax.interop.codec_model import open_codec
 from qomni_jax.interop.encoder_model import open_audio_encoder, open_vision_encoder
 from qomni_jax.interop.model import open_language_model
 from qomni_jax.interop.thinker_model import open_thinker
 from qomni_jax.interop.verify import (
     audio_encoder,
+    codec,
     features,
     gated_delta_rule,
     language_model,
@@ -30,6 +32,7 @@ _WITH_MODEL: tuple[tuple[Any, Any], ...] = (
     (mtp, open_language_model),
     (audio_encoder, open_audio_encoder),
     (vision_encoder, open_vision_encoder),
+    (codec, open_codec),
 )
 # Those that can also be computed in float64.
 _WITH_EXACT = (thinker, language_model, features)

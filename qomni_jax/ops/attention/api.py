@@ -23,6 +23,7 @@ def grouped_query_attention(
     start: Array | None = None,
     first: Array | None = None,
     segment_ids: Array | None = None,
+    window: int | None = None,
     backend: str = "auto",
 ) -> Array:
     """Causal softmax attention, scale D^-0.5, softmax in float32.
@@ -34,6 +35,7 @@ def grouped_query_attention(
         own. None: queries and keys are the same tokens, S = T.
       first: `[B]`, the first slot that holds a token, 0 when absent. Padding before it is not seen and gets 0.
       segment_ids: `[B, T]` without `start`; a query sees its own run of equal ids alone.
+      window: with `start`; a query sees its own slot and the `window - 1` before it. None: all before it.
       backend: `reference` (all scores at once), `xla` (blocks with a running softmax, linear memory forward and
         backward), `pallas_tpu` (the splash attention kernel that ships with jax; with `start`, `xla` runs); `auto` is
         `pallas_tpu` on a TPU, else `reference` for few scores and `xla` for many.
@@ -42,8 +44,8 @@ def grouped_query_attention(
     forward pass carries the name `attention_out`: the result, or the kernel's residuals, once.
 
     Raises:
-      ValueError: heads that do not divide, an unknown backend, S that is not T without `start`, or both `start` and
-        `segment_ids`.
+      ValueError: heads that do not divide, an unknown backend, S that is not T without `start`, both `start` and
+        `segment_ids`, or a `window` without `start` or below 1.
     """
     batch, steps, heads, _ = q.shape
     slots, kv_heads = k.shape[1:3]
@@ -53,9 +55,12 @@ def grouped_query_attention(
         raise ValueError(f"attention: {slots} keys for {steps} queries: accepted without `start` is as many")
     if start is not None and segment_ids is not None:
         raise ValueError("attention: segment_ids with start: accepted is one of them")
+    if window is not None and (start is None or window < 1):
+        raise ValueError(f"attention: window {window}: accepted is 1 or more slots, with start")
     offset = jnp.zeros(batch, jnp.int32) if start is None else start.astype(jnp.int32)
     slot = offset[:, None] + jnp.arange(steps, dtype=jnp.int32)
     low = _first_visible(slot, first, segment_ids)
+    low = low if window is None else jnp.maximum(low, slot - (window - 1))
     form = _form(backend, steps, slots)
     form = "xla" if form == "pallas_tpu" and start is not None else form
     o = _attend(form, q, k, v, low, slot, causal=True)
