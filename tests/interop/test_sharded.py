@@ -16,9 +16,12 @@ import jax
 import numpy as np
 from qomni_jax.interop import open_language_model
 from qomni_jax.interop.__main__ import main
-from qomni_jax.storage.arrays import flat
 from qomni_jax.layers.language_model import init_language_model
 from qomni_jax.parallel.rules import parameter_shardings
+from qomni_jax.storage.arrays import flat
+from qomni_jax.thinker.model import init_thinker
+from qomni_jax.thinker.storage import load_thinker, save_thinker
+from tests.thinker.thinker_files import own_thinker
 
 source, ours = sys.argv[1:]
 axes = ("fsdp", "expert", "tensor")
@@ -35,6 +38,15 @@ for path in (source, ours):
     for name, leaf in flat(spread).items():
         np.testing.assert_array_equal(leaf, flat(alone)[name], err_msg=name)
         assert leaf.sharding.is_equivalent_to(wanted[name], leaf.ndim), name
+stored, params, tokenizer = load_thinker(own_thinker(pathlib.Path(ours + "-thinker")))
+wanted = parameter_shardings(mesh, jax.eval_shape(lambda: init_thinker(stored.config, jax.random.key(0))))
+_, parts, _ = load_thinker(ours + "-thinker", shardings=wanted)
+save_thinker(ours + "-again", stored, parts, tokenizer)  # as a run over several devices saves it
+_, again, _ = load_thinker(ours + "-again")
+for name, leaf in flat(params).items():
+    np.testing.assert_array_equal(flat(parts)[name], leaf, err_msg=name)
+    np.testing.assert_array_equal(flat(again)[name], leaf, err_msg=name)
+    assert flat(parts)[name].sharding.is_equivalent_to(flat(wanted)[name], leaf.ndim), name
 experts = flat(spread)["decoder/periods/gdn_0/feed_forward/moe/experts_gate_up_proj"]
 print(json.dumps([experts.addressable_shards[0].data.nbytes, experts.nbytes]))
 """
