@@ -1,4 +1,5 @@
-"""Benches: `python -m experiments.bench NAME [--peer] [--json=F]`; NAME is `gated_delta_rule`, `moe` or `decoder`.
+"""Benches: `python -m experiments.bench NAME [--peer] [--json=F]`; NAME is `gated_delta_rule`, `moe`, `decoder` or
+`encoders`.
 
 With `--peer` the reference runs beside ours, repetition by repetition, in a child process of the interpreter that
 `--peer_python` names (the extra `peer` installed), with as many threads. `gated_delta_rule --aot` compiles the kernels
@@ -23,7 +24,7 @@ _THREADS = flags.DEFINE_integer("threads", 2, "threads of either side, at most t
 _MESH = flags.DEFINE_string("mesh", "", "data=N or tensor=N: rows or heads spread over N CPU devices, one a core.")
 _AOT = flags.DEFINE_bool("aot", False, "gated_delta_rule: static figures of the TPU kernels instead of times.")
 
-BENCHES = ("decoder", "gated_delta_rule", "moe")
+BENCHES = ("decoder", "encoders", "gated_delta_rule", "moe")
 WITHOUT_PEER = ("moe",)  # forms of this project beside each other
 
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     if _AOT.value and argv[1] != "gated_delta_rule":
         raise app.UsageError(f"--aot with {argv[1]}: accepted with gated_delta_rule")
     if _PEER.value and argv[1] in WITHOUT_PEER:
-        raise app.UsageError(f"--peer with {argv[1]}: accepted with decoder, gated_delta_rule")
+        raise app.UsageError(f"--peer with {argv[1]}: accepted with decoder, encoders, gated_delta_rule")
     # Before JAX counts the cores: its thread pool has one thread for each that it may use.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: _THREADS.value])

@@ -1,6 +1,7 @@
 """One machine's cores as JAX devices, so that heads and hidden units are spread over them as over chips."""
 
 from collections.abc import Callable
+import os
 from typing import Any
 
 import jax
@@ -21,6 +22,11 @@ def use_mesh(text: str) -> None:
         raise ValueError(f"--mesh={text}: accepted is data=N or tensor=N, N from 2 on")
     jax.config.update("jax_num_cpu_devices", int(size))
     jax.set_mesh(make_mesh(**{axis: int(size)}, devices=jax.devices()[: int(size)]))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def place(x: Any, *names: str | None) -> jax.Array:

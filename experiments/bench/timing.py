@@ -1,7 +1,8 @@
 """Wall-clock timing of jitted functions: compilation apart, medians of repetitions, a peer's in between."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 import re
 import statistics
 import time
@@ -26,6 +27,7 @@ class Case:
       peer: what a peer is asked to prepare, one entry for every form of it that may be the faster one; empty for none.
       flops: of the work (not of an implementation), 0 where it is not a matter of products.
       steps: parts that one call does one after another; times are per part.
+      beside: as `build`, of a peer that runs in this process; where there is one, `peer` is empty.
     """
 
     name: str
@@ -33,9 +35,19 @@ class Case:
     peer: tuple[dict[str, Any], ...] = ()
     flops: float = 0.0
     steps: int = 1
+    beside: Callable[[], Callable[[], Any]] | None = None
 
 
-def run_cases(cases: list[Case], peer: Peer | None, repeats: int, only: str = "") -> list[dict[str, Any]]:
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A row of a bench that is no time, less being better: `measure` gives it in `unit`."""
+
+    name: str
+    measure: Callable[[], float]
+    unit: str
+
+
+def run_cases(cases: Sequence[Case | Figure], peer: Peer | None, repeats: int, only: str = "") -> list[dict[str, Any]]:
     """A row for every case whose name matches the regular expression `only`; prints each as it is done."""
     peak, bandwidth = matmul_peak(), matvec_bandwidth()
     print(f"float32 here and now: matmul 2048^3 {peak / 1e9:.0f} GFLOP/s, ", end="")
@@ -44,7 +56,8 @@ def run_cases(cases: list[Case], peer: Peer | None, repeats: int, only: str = ""
     for case in cases:
         if re.search(only, case.name):
             machine = {"peak_gflops": peak / 1e9, "bandwidth_gbs": bandwidth / 1e9}
-            rows.append(run_case(case, peer, repeats) | machine)
+            row = run_case(case, peer, repeats) if isinstance(case, Case) else _figure_row(case)
+            rows.append(row | machine)
             print(describe(rows[-1]), flush=True)
     return rows
 
@@ -54,14 +67,18 @@ def run_case(case: Case, peer: Peer | None, repeats: int) -> dict[str, Any]:
     began = time.perf_counter()
     function = case.build()
     compile_seconds = time.perf_counter() - began
-    asked = _faster(peer, case.peer) if peer is not None else None
+    asked, other_side = None, None
+    if peer is not None and case.beside is not None:
+        other_side = functools.partial(seconds_of, case.beside())
+    elif peer is not None and case.peer:
+        asked, other_side = _faster(peer, case.peer), peer.run
     ours, theirs = [], []
     for _ in range(repeats):
         time.sleep(SETTLE_SECONDS)
         ours.append(seconds_of(function) / case.steps)
-        if peer is not None and asked is not None:
+        if other_side is not None:
             time.sleep(SETTLE_SECONDS)
-            theirs.append(peer.run() / case.steps)
+            theirs.append(other_side() / case.steps)
     seconds = statistics.median(ours)
     other = statistics.median(theirs) if theirs else None
     return {
@@ -80,10 +97,13 @@ def run_case(case: Case, peer: Peer | None, repeats: int) -> dict[str, Any]:
     }
 
 
-def _faster(peer: Peer, forms: tuple[dict[str, Any], ...]) -> dict[str, Any] | None:
+def _figure_row(figure: Figure) -> dict[str, Any]:
+    row = {"case": figure.name, "ours": figure.measure(), "peer": None, "ratio": None}
+    return row | {"unit": figure.unit, "higher_is_better": False}
+
+
+def _faster(peer: Peer, forms: tuple[dict[str, Any], ...]) -> dict[str, Any]:
     """Prepares the form that is faster in one run each."""
-    if not forms:
-        return None
     if len(forms) > 1:
         trial = {}
         for index, form in enumerate(forms):

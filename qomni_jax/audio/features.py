@@ -9,6 +9,7 @@ Recordings shorter than the reflection (half a window and one sample, 201) are r
 forth, as numpy and librosa do. Less than a hop has no frame.
 """
 
+import concurrent.futures
 import functools
 
 import jax
@@ -31,19 +32,32 @@ def reflect(positions, num_samples):
     return abs((positions + last) % period - last)
 
 
-def encoder_features(audio: np.ndarray, config: AudioFeatureConfig) -> np.ndarray:
+def encoder_features(audio: np.ndarray, config: AudioFeatureConfig, *, threads: int = 1) -> np.ndarray:
     """Features of one recording, int16 or float `[n]` -> float32 `[n // hop, num_mels]`.
 
-    Needs little more memory than its result: it works in blocks of frames.
+    Needs little more memory than its result: it works in blocks of frames. Each thread takes a part of the recording;
+    the result is the same.
 
     Raises:
       ValueError: audio is not one-dimensional, or is neither int16 nor floating.
     """
     waveform = as_waveform(audio)
-    features = _log10_mel(waveform, 0, len(waveform), (0, config.num_frames(len(waveform))), config)
-    if config.floor == "fixed":
-        return _scale(features, config.floor_level)
-    return _scale(features, features.max(initial=-np.inf) - _UTTERANCE_RANGE)
+    features = np.empty((config.num_frames(len(waveform)), config.num_mels), np.float32)
+    level = config.floor_level if config.floor == "fixed" else None
+    # Whole blocks to every thread: a frame's sums are those of one thread.
+    blocks = -(-len(features) // _FRAMES_PER_BLOCK)
+    share = max(-(-blocks // threads), 1) * _FRAMES_PER_BLOCK
+
+    def fill(first: int) -> None:
+        _fill_log10_mel(features[first : first + share], first, waveform, 0, len(waveform), config, level)
+
+    starts = range(0, len(features), share)
+    if len(starts) > 1:
+        with concurrent.futures.ThreadPoolExecutor(len(starts)) as pool:
+            list(pool.map(fill, starts))
+    else:
+        fill(0)
+    return features if level is not None else _scale(features, features.max(initial=-np.inf) - _UTTERANCE_RANGE)
 
 
 def encoder_features_jax(
@@ -127,11 +141,13 @@ class FeatureStream:
     def _take(self, stop: int) -> np.ndarray:
         """Frames from the first that has not been handed out up to `stop`; forgets the samples that only they need."""
         received = self._start + len(self._held)
-        features = _log10_mel(self._held, self._start, received, (self._frames, stop), self._config)
+        features = np.empty((max(stop - self._frames, 0), self._config.num_mels), np.float32)
+        level = self._config.floor_level
+        _fill_log10_mel(features, self._frames, self._held, self._start, received, self._config, level)
         self._frames = stop
         start = max(stop * self._config.hop_size - self._config.window_size // 2, 0)
         self._held, self._start = self._held[start - self._start :].copy(), start
-        return _scale(features, self._config.floor_level)
+        return features
 
     def _require_open(self, action: str) -> None:
         if self._finished:
@@ -158,19 +174,24 @@ def _mel_bands(config: AudioFeatureConfig) -> tuple[tuple[slice, slice, np.ndarr
     return tuple(bands)
 
 
-def _log10_mel(
-    held: np.ndarray, start: int, num_samples: int, frames: tuple[int, int], config: AudioFeatureConfig
-) -> np.ndarray:
-    """log10 of mel power of the frames `frames` (from, to), `[frames, num_mels]`, without floor.
+def _fill_log10_mel(
+    features: np.ndarray,
+    first: int,
+    held: np.ndarray,
+    start: int,
+    num_samples: int,
+    config: AudioFeatureConfig,
+    level: float | None,
+) -> None:
+    """Writes log10 of mel power of the frames from `first` on into `features`; with a `level`, floored and scaled.
 
     `held` are the samples of the recording from `start` on; `num_samples` is the length of the recording.
     """
     half, hop, size = config.window_size // 2, config.hop_size, config.window_size
     window, clip = hann_window(size), np.float32(config.mel.clip)
-    features = np.empty((max(frames[1] - frames[0], 0), config.num_mels), np.float32)
     for done in range(0, len(features), _FRAMES_PER_BLOCK):
         block = features[done : done + _FRAMES_PER_BLOCK]
-        left = (frames[0] + done) * hop - half
+        left = (first + done) * hop - half
         right = left + (len(block) - 1) * hop + size
         if left >= 0 and right <= num_samples:
             signal = held[left - start : right - start]
@@ -183,4 +204,5 @@ def _log10_mel(
             np.matmul(power[:, bins], weights, out=block[:, mels])
         np.log(np.maximum(block, clip, out=block), out=block)
         block *= _LOG10
-    return features
+        if level is not None:
+            _scale(block, level)

@@ -64,7 +64,7 @@ def as_waveform(audio: np.ndarray) -> np.ndarray:
         return audio.astype(np.float32) / 32_768.0
     if not np.issubdtype(audio.dtype, np.floating):
         raise ValueError(f"audio of dtype {audio.dtype}: accepted is int16 or a floating type")
-    return audio.astype(np.float32)
+    return audio.astype(np.float32, copy=False)
 
 
 def num_frames(num_samples: int, config: LogMelConfig) -> int:

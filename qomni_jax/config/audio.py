@@ -73,7 +73,8 @@ class AudioEncoderConfig:
         `frames_per_token` gives every token the same duration (160 frames: 10 tokens of 160 ms); 100 frames with three
         convolutions give the 13 tokens a second of the released ancestor.
       num_convs, conv_channels: convolutions, each halves time and frequency; their width.
-      conv_batch: chunks that go through the convolutions at a time, where there are more; bounds their memory.
+      conv_batch: chunks that go through the convolutions at a time, where there are more; bounds their memory. On a
+        CPU a few are faster than many: what becomes of them stays in its cache.
       window: tokens that see each other, counted from a clip's start, whole chunks; None: all of a clip.
       training_windows: the smallest and the largest window that `audio.aut.sample_window` draws, in tokens.
       full_window_rate: how often it draws the whole clip instead.

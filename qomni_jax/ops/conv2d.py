@@ -10,6 +10,7 @@ def halving_conv2d(x: Array, kernel: Array, bias: Array) -> Array:
     `kernel [C * 9, O]`: a row is an input channel and, inside it, a tap of F, then of T (a released kernel
     `[O, C, 3, 3]`, its image lying on its side, as a matrix). `bias [O]`.
     """
-    kernel = kernel.reshape(x.shape[-1], 3, 3, kernel.shape[-1])
-    layout = ("NTFC", "IFTO", "NTFC")
+    # The image keeps its axes: with the kernel's as they are, XLA's CPU backend turns every image on its side and back.
+    kernel = kernel.reshape(x.shape[-1], 3, 3, kernel.shape[-1]).transpose(2, 1, 0, 3)
+    layout = ("NTFC", "TFIO", "NTFC")
     return jax.lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=layout) + bias

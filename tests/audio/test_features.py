@@ -65,6 +65,14 @@ def test_features_equal_librosa(samples):
 
 
 @pytest.mark.parametrize("config", [CONFIG, UTTERANCE])
+@pytest.mark.parametrize("samples", [0, 1000, 50_000, 160_000])
+def test_threads_change_nothing(config, samples):
+    alone = encoder_features(noise(samples), config)
+    for threads in (2, 3):
+        np.testing.assert_array_equal(encoder_features(noise(samples), config, threads=threads), alone)
+
+
+@pytest.mark.parametrize("config", [CONFIG, UTTERANCE])
 @pytest.mark.parametrize("samples", [0, 159, 160, 199, 200, 201, 8000])
 def test_jax_equals_numpy(config, samples):
     audio = noise(samples)

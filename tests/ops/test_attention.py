@@ -2,6 +2,8 @@
 
 import functools
 
+from hypothesis import given
+from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from qomni_jax.ops.attention import bidirectional_attention
 from qomni_jax.ops.attention.reference import attention_reference
-from qomni_jax.ops.attention.xla import attention_blocked
+from qomni_jax.ops.attention.xla import attention_blocked, even_block
 
 LENGTHS = np.array([37, 20, 0, 13])
 STEPS = 37
@@ -73,6 +75,15 @@ def test_blocks_give_what_all_scores_give_forward_and_backward(kind):
     np.testing.assert_allclose(out, expected, atol=2e-6)
     for ours, theirs in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=5e-6)  # float32, sums in another order
+
+
+@given(steps=st.integers(1, 5000), longest=st.sampled_from([8, 100, 256]))
+def test_blocks_are_few_and_even(steps, longest):
+    block = even_block(steps, longest)
+    blocks = -(-steps // block)
+    assert block <= longest
+    assert blocks <= -(-steps // longest)
+    assert blocks * block - steps < 8 * blocks
 
 
 def test_what_is_not_accepted_is_named():

@@ -17,10 +17,10 @@ from qomni_jax.ops.attention.reference import HIDDEN
 def attention_blocked(
     q: Array, k: Array, v: Array, low: Array, high: Array, *, block_q: int = 256, block_kv: int = 256
 ) -> Array:
-    """Shapes and meaning as in `reference.attention_reference`."""
+    """Shapes and meaning as in `reference.attention_reference`; `block_q` and `block_kv` are the longest blocks."""
     batch, steps, heads, dim = q.shape
     slots, kv_heads = k.shape[1:3]
-    block_q, block_kv = min(block_q, steps), min(block_kv, slots)
+    block_q, block_kv = even_block(steps, block_q), even_block(slots, block_kv)
     pad_q, pad_kv = -steps % block_q, -slots % block_kv
     q = jnp.pad(q * jnp.asarray(dim**-0.5, q.dtype), ((0, 0), (0, pad_q), (0, 0), (0, 0)))
     q = q.reshape(batch, -1, block_q, kv_heads, heads // kv_heads, dim).transpose(1, 0, 3, 4, 2, 5)
@@ -36,6 +36,14 @@ def attention_blocked(
     )
     o = _attend(q, k, v, low, high)  # [NQ, B, HK, G, block, D]
     return o.transpose(1, 0, 4, 2, 3, 5).reshape(batch, steps + pad_q, heads, dim)[:, :steps]
+
+
+def even_block(steps: int, longest: int) -> int:
+    """The length of as few blocks as can be, with little padding: 784 steps are 4 blocks of 200, not of 256."""
+    if steps <= longest:
+        return steps
+    even = -(-steps // -(-steps // longest))
+    return min(-(-even // 8) * 8, longest)
 
 
 @jax.custom_vjp
