@@ -27,7 +27,7 @@ def test_every_form_of_the_experts_that_is_timed_gives_the_same(form):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["mor"], "mor: accepted is one of decoder, gated_delta_rule, moe"),
+        (["mor"], "mor: accepted is one of decoder, gated_delta_rule, long_context, moe"),
         (["moe", "--peer"], "--peer with moe"),
         (["moe", "--mesh=heads=2"], "--mesh=heads=2: accepted is data=N or tensor=N"),
     ],
