@@ -10,8 +10,8 @@ Files are made on the fly: FLAC of tones, mp4 of moving bars. The Thinker is `th
 of two (one layer of attention), random weights. A row has the tokens as counted before anything is decoded (`tokens` by
 kind, `total`, `fits`), `features`, the places that got an encoder's output, `ours`, the seconds of it all, of which
 `encode_seconds` to read and encode and `prefill_seconds` (compilation included; with `_cpu_`: of processor time),
-`table_bytes` and `cache_bytes`, and `rss_growth`: the peak of resident memory during the last four fifths of reading and encoding, above
-what it was before them; None where the system does not count peaks anew.
+`table_bytes` and `cache_bytes`, and `rss_growth`: the peak of resident memory during the last four fifths of reading
+and encoding, above what it was before them; None where the system does not count peaks anew.
 """
 
 from collections.abc import Iterable, Iterator
