@@ -1,27 +1,28 @@
 """Conversations with media, from files or memory: how many tokens they take, and their features, read and laid out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 
-from data_pipelines.media.audio import read_audio
+from data_pipelines.media.audio import audio_blocks
 from data_pipelines.media.errors import AUDIO, MediaError
 from data_pipelines.media.image import read_image
 from data_pipelines.media.probe import MediaInfo
 from data_pipelines.media.sampling import FrameSampling
-from data_pipelines.media.sources import source_name
+from data_pipelines.media.sources import Source, source_name
 from data_pipelines.media.video import video_frames
 from data_pipelines.media_items import is_heard, probe_item
-from qomni_jax.audio.features import encoder_features
+from qomni_jax.audio.features import feature_blocks
 from qomni_jax.config.audio import AudioEncoderConfig, AudioFeatureConfig
 from qomni_jax.config.sequence import SequenceConfig
 from qomni_jax.config.vision import ImageConfig
 from qomni_jax.sequence.assembly import assemble
-from qomni_jax.sequence.chat import Audio, Image, Media, Turn, Video, media_of
+from qomni_jax.sequence.chat import Audio, Image, Media, Turn, media_of
 from qomni_jax.sequence.counting import TokenCount, count_tokens
-from qomni_jax.sequence.example import Example, Grid
+from qomni_jax.sequence.example import Example, Pictures, Recording, StreamedExample
 from qomni_jax.sequence.media_sizes import (
     AudioSize,
     ImageSize,
@@ -79,6 +80,40 @@ def count_conversation(
     return count_tokens(conversation, media_sizes(conversation, reading), tokenizer, reading.sequence, reply=reply)
 
 
+def stream_conversation(
+    conversation: Sequence[Turn],
+    tokenizer: TokenizerProtocol,
+    reading: ReadingConfig,
+    *,
+    rng: np.random.Generator | None = None,
+    reply: bool = False,
+) -> StreamedExample:
+    """A conversation whose media, files or `MediaBytes` of any length, are decoded as they are walked over, in constant
+    memory.
+
+    `rng` and `reply` as in `sequence.assemble`. Raises MediaError for a file that cannot be used, while walking for
+    what only decoding finds; ValueError as `assemble`.
+    """
+    sizes: list[MediaSize] = []
+    images: list[Pictures] = []
+    videos: list[Pictures] = []
+    recordings: list[Recording] = []
+    for item in media_of(conversation):
+        info = _probe(item, reading)
+        size = _size(item, info, reading)
+        sizes.append(size)
+        if isinstance(size, ImageSize):
+            images.append(Pictures(size.grid, _image_patches(item.source, reading.image)))
+        elif isinstance(size, VideoSize):
+            frames = reading.frames(len(info.frame_times))
+            videos.append(Pictures(size.grid, _video_patches(item.source, info.frame_times, frames)))
+        if is_heard(item):
+            blocks = feature_blocks(functools.partial(audio_blocks, item.source), reading.features)
+            recordings.append(Recording(reading.features.num_frames(info.num_samples), blocks))
+    sequence = assemble(conversation, sizes, tokenizer, reading.sequence, rng=rng, reply=reply)
+    return StreamedExample(sequence, images, videos, recordings)
+
+
 def read_conversation(
     conversation: Sequence[Turn],
     tokenizer: TokenizerProtocol,
@@ -87,26 +122,19 @@ def read_conversation(
     rng: np.random.Generator | None = None,
     reply: bool = False,
 ) -> Example:
-    """Decodes the media of a conversation, whose sources are files or `MediaBytes`; `rng`, `reply` as in `assemble`.
+    """The same with all media in memory."""
+    return stream_conversation(conversation, tokenizer, reading, rng=rng, reply=reply).read()
 
-    Raises MediaError for a file that cannot be used, ValueError as `assemble`.
-    """
-    sizes: list[MediaSize] = []
-    images: list[tuple[np.ndarray, Grid]] = []
-    videos: list[tuple[np.ndarray, Grid]] = []
-    recordings: list[np.ndarray] = []
-    for item in media_of(conversation):
-        info = _probe(item, reading)
-        sizes.append(_size(item, info, reading))
-        if isinstance(item, Image):
-            images.append(image_patches(read_image(item.source), reading.image))
-        elif isinstance(item, Video):
-            frames = np.stack([frame for _, frame in video_frames(item.source, info.frame_times)])
-            videos.append(video_patches(frames, reading.frames(len(frames))))
-        if is_heard(item):
-            recordings.append(encoder_features(read_audio(item.source), reading.features))
-    sequence = assemble(conversation, sizes, tokenizer, reading.sequence, rng=rng, reply=reply)
-    return Example(sequence, images, videos, recordings)
+
+def _image_patches(source: Source, config: ImageConfig) -> Iterator[np.ndarray]:
+    yield image_patches(read_image(source), config)[0]
+
+
+def _video_patches(source: Source, times: Sequence[float], config: ImageConfig) -> Iterator[np.ndarray]:
+    """The patches `[h * w, patch]` of one temporal patch of the frames at `times` after the other."""
+    frames = (frame for _, frame in video_frames(source, times))
+    while group := list(itertools.islice(frames, config.temporal_patch_size)):
+        yield video_patches(np.stack(group), config)[0]
 
 
 def _probe(item: Media, reading: ReadingConfig) -> MediaInfo:

@@ -4,8 +4,9 @@ Command: python -m experiments.talk --checkpoint=DIR [--image=F ...] [--audio=F 
 
 `DIR` is a Thinker of this system (`thinker.storage.save_thinker`), what `python -m qomni_jax.interop convert` wrote, or
 a released checkpoint that `inspect` accepts (Qwen3.5 with vision, or Qwen3-Omni), with its tokenizer.json. Media come
-before the text, in the order images, recordings, videos. A video brings its sound along when the model hears. Speech
-out needs a Talker of the same family, which is not read from such a checkpoint yet.
+before the text, in the order images, recordings, videos. A video brings its sound along when the model hears. Media may
+be of any length: they are decoded and encoded piece by piece, and what stays in memory is what the encoders give and
+the decoder's cache. Speech out needs a Talker of the same family, which is not read from such a checkpoint yet.
 Cost: what the checkpoint costs; a tiny one answers in seconds on a CPU.
 """
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
 
 def talk(checkpoint: str) -> dict[str, Any]:
     """Answers what the flags ask; prints the text as it comes. Raises ValueError and OSError with one line."""
-    from data_pipelines.conversations import ReadingConfig, count_conversation, read_conversation
+    from data_pipelines.conversations import ReadingConfig, count_conversation, stream_conversation
     from data_pipelines.media.probe import probe
     from qomni_jax.config.sampling import SamplingConfig
     from qomni_jax.interop.thinker_model import open_thinker
@@ -86,7 +87,7 @@ def talk(checkpoint: str) -> dict[str, Any]:
     count = count_conversation(turns, tokenizer, reading, reply=True)
     print(f"[{count.total} tokens: {count.text} text, {count.audio} audio, {count.image} image, {count.video} video]")
     began = time.monotonic()
-    example = read_conversation(turns, tokenizer, reading, reply=True)
+    example = stream_conversation(turns, tokenizer, reading, reply=True)
     first, said, calls = 0.0, [], []
     for text, new_calls in _answer(stored.config, params, tokenizer, example, sampling):
         first = first or time.monotonic() - began
@@ -104,20 +105,14 @@ def talk(checkpoint: str) -> dict[str, Any]:
 
 def _answer(config: Any, params: Any, tokenizer: Any, example: Any, sampling: Any) -> Iterator[tuple[str, Any]]:
     """Pieces of speakable text, and tool calls that are complete with them."""
-    import jax
-
     from qomni_jax.inference.prompts import Prompt
     from qomni_jax.inference.text import TextGenerator
     from qomni_jax.layers.language_model import unstack_language_model
     from qomni_jax.sequence.replies import ReplyParser
     from qomni_jax.sequence.special_tokens import IM_END, PADDING
-    from qomni_jax.thinker import Thinker, place_media
+    from qomni_jax.thinker import encode_media
 
-    media, (slots,) = place_media([example], config)
-    features = None
-    if media is not None:
-        thinker = Thinker(config)
-        features = jax.jit(lambda p, m: thinker.apply({"params": p}, m, method=Thinker.encode))(params, media)
+    features, (slots,) = encode_media([example], config, params)
     sequence = example.sequence
     generator = TextGenerator(
         *unstack_language_model(config.language_model, params["language_model"]),

@@ -239,6 +239,14 @@ def thinker_plus() -> ThinkerConfig:
     return ThinkerConfig(plus(), audio_encoder(4096), qwen3_5_vision(4096))
 
 
+THINKERS: dict[str, Callable[[], ThinkerConfig]] = {
+    "tiny": thinker_tiny,
+    "small": thinker_small,
+    "flash": thinker_flash,
+    "plus": thinker_plus,
+}
+
+
 def qwen3_omni_thinker() -> ThinkerConfig:
     """The Thinker of Qwen3-Omni-30B-A3B: attention alone, no shared expert, DeepStack."""
     language_model = LanguageModelConfig(

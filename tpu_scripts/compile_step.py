@@ -3,6 +3,7 @@
 A process of its own because the TPU compiler's library is loaded with settings of its own, and can be loaded once.
 """
 
+import functools
 import json
 from pathlib import Path
 import re
@@ -14,11 +15,13 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
+from qomni_jax.ops.attention.xla import BLOCK
 from qomni_jax.parallel.mesh import make_mesh
 from tpu_scripts.bounds import bounds, mean_context, model_flops
 from tpu_scripts.cost import Walker
 from tpu_scripts.hlo import Module
 from tpu_scripts.kernels import kernel_cost
+from tpu_scripts.media_steps import MEDIA_STEPS, encoder_flops, medium, planned_thinker
 from tpu_scripts.steps import Request, bytes_a_chip, planned_config, program
 
 
@@ -41,11 +44,10 @@ def compile_step(request: Request, hlo_file: str | None = None) -> dict[str, Any
             f"--mesh={request.mesh_text}: accepted are sizes made of whole dimensions of {piece.name}: "
             f"{_first_line(error)}"
         ) from None
-    config = planned_config(request)
     parts: dict[str, int] = {}
     started = time.monotonic()
     with jax.set_mesh(mesh):
-        wanted = program(request, config, mesh)
+        wanted = program(request, planned_config(request), mesh)
         parts = {name: bytes_a_chip(tree) for name, tree in wanted.parts.items()}
         lowered = wanted.step(*wanted.args)
         lowered_seconds = time.monotonic() - started
@@ -60,13 +62,14 @@ def compile_step(request: Request, hlo_file: str | None = None) -> dict[str, Any
     if hlo_file:
         Path(hlo_file).write_text(text)
     chip = piece.chip
-    cost = Walker(Module(text), kernel_cost, chip.peak_flops / chip.hbm_bandwidth).total()
+    causal = request.step not in MEDIA_STEPS
+    rule = functools.partial(kernel_cost, causal=causal)
+    walker = Walker(Module(text), rule, chip.peak_flops / chip.hbm_bandwidth, functools.partial(_loop_trips, request))
+    cost = walker.total()
     memory = compiled.memory_analysis()
     peak = int(memory.peak_memory_in_bytes)
     limits = bounds(cost, piece, mesh)
-    tokens = request.rows * {"train": request.tokens, "prefill": request.prompt_chunk, "decode": 1}[request.step]
-    context = {"train": mean_context(request.tokens), "prefill": request.tokens, "decode": request.tokens}
-    useful = model_flops(config, tokens=tokens, context=context[request.step], training=request.step == "train")
+    tokens, useful = _useful_work(request)
     ideal = useful / piece.chips / chip.peak_flops
     return {
         **_head(request),
@@ -101,9 +104,26 @@ def compile_step(request: Request, hlo_file: str | None = None) -> dict[str, Any
     }
 
 
-def _head(request: Request) -> dict[str, Any]:
+def _useful_work(request: Request) -> tuple[int, float]:
+    """Tokens of a step, and operations that the model needs for them."""
+    if request.step in MEDIA_STEPS:
+        thinker = planned_thinker(request.size, request.rows)
+        flops = encoder_flops(thinker, medium(request.size, request.step), request.rows)
+        return request.rows * request.tokens, flops
+    tokens = request.rows * {"train": request.tokens, "prefill": request.prompt_chunk, "decode": 1}[request.step]
+    context = mean_context(request.tokens) if request.step == "train" else request.tokens
     config = planned_config(request)
-    d = config.decoder
+    return tokens, model_flops(config, tokens=tokens, context=context, training=request.step == "train")
+
+
+def _loop_trips(request: Request, operation: str) -> int | None:
+    """Prefill looks back on as many blocks of keys as its cache holds so far: here on a full one."""
+    if request.step == "prefill" and "self_attn" in operation:
+        return -(-request.tokens // BLOCK)
+    return None
+
+
+def _head(request: Request) -> dict[str, Any]:
     return {
         "size": request.size,
         "topology": request.slice.name,
@@ -111,16 +131,27 @@ def _head(request: Request) -> dict[str, Any]:
         "step": request.step,
         "stage": request.stage,
         "tokens_a_row": request.tokens,
+        "calls": request.calls,
+        "medium": medium(request.size, request.step).name if request.step in MEDIA_STEPS else None,
         "rows": request.rows,
         "mesh": {axis: size for axis, size in request.mesh_sizes.items() if size > 1},
-        "forms": {
-            "gated_delta_rule": d.gdn.backend,
-            "attention": d.attention.backend,
-            "experts": d.feed_forward.backend,
-            "dispatch": d.feed_forward.dispatch,
-            "kept": list(d.remat or ()),
-        },
+        "forms": _forms(request),
         "hbm_bytes": request.slice.chip.hbm_bytes,
+    }
+
+
+def _forms(request: Request) -> dict[str, Any]:
+    if request.step in MEDIA_STEPS:
+        audio = planned_thinker(request.size, request.rows).audio
+        assert audio is not None
+        return {"attention": audio.encoder.backend, "kept": []}
+    d = planned_config(request).decoder
+    return {
+        "gated_delta_rule": d.gdn.backend,
+        "attention": d.attention.backend,
+        "experts": d.feed_forward.backend,
+        "dispatch": d.feed_forward.dispatch,
+        "kept": list(d.remat or ()),
     }
 
 

@@ -61,17 +61,27 @@ class Cost:
 # Operations and HBM bytes of a kernel, from its instruction, its operands' shapes and its own estimate, if it has one.
 KernelRule = Callable[[Instruction, list[Shape], tuple[float, float] | None], tuple[float, float] | None]
 
+LoopRule = Callable[[str], int | None]
+
 
 class Walker:
     """Costs of a module's computations, each computed once.
 
-    `flops_per_byte` is what a chip's matrix units do while a byte passes to or from its memory.
+    `flops_per_byte` is what a chip's matrix units do while a byte passes to or from its memory. `loop_rule` tells, from
+    the name of the operation, how often a loop runs whose length the program does not tell, or None.
     """
 
-    def __init__(self, module: Module, kernel_rule: KernelRule | None = None, flops_per_byte: float = 0.0):
+    def __init__(
+        self,
+        module: Module,
+        kernel_rule: KernelRule | None = None,
+        flops_per_byte: float = 0.0,
+        loop_rule: LoopRule | None = None,
+    ):
         self._module = module
         self._flops_per_byte = flops_per_byte
         self._kernel_rule = kernel_rule
+        self._loop_rule = loop_rule
         self._known: dict[str, Cost] = {}
 
     def total(self) -> Cost:
@@ -117,6 +127,8 @@ class Walker:
     def _loop(self, i: Instruction, within: Computation) -> Cost:
         trips = self._module.trips(i, within)
         cost = Cost()
+        if trips is None and self._loop_rule is not None:
+            trips = self._loop_rule(_op_name(i))
         if trips is None:
             trips = 1
             cost.notes.append(f"loop {i.name} ({_op_name(i)}) has no constant length: counted once")

@@ -10,11 +10,14 @@ from tpu_scripts.hlo import Instruction, Shape
 Estimate = tuple[float, float] | None  # operations and HBM bytes
 
 
-def kernel_cost(i: Instruction, operands: list[Shape], estimate: Estimate) -> Estimate:
-    """What a kernel costs, given what it says of itself; None where nothing is known."""
+def kernel_cost(i: Instruction, operands: list[Shape], estimate: Estimate, *, causal: bool = True) -> Estimate:
+    """What a kernel costs, given what it says of itself; None where nothing is known.
+
+    `causal`: whether attention is; its kernel does not say.
+    """
     name = kernel_name(i)
     if name.startswith("splash_"):
-        return splash_attention_cost(i, operands)
+        return splash_attention_cost(i, operands, causal=causal)
     if name in ("gmm", "tgmm") and estimate is not None:
         return grouped_product_cost(name, operands, estimate)
     return estimate
@@ -36,12 +39,12 @@ def grouped_product_cost(name: str, operands: list[Shape], estimate: tuple[float
     return flops, moved
 
 
-def splash_attention_cost(i: Instruction, operands: list[Shape]) -> Estimate:
-    """Operations and HBM bytes of causal splash attention, forward or fused backward; None for arrays that it lacks.
+def splash_attention_cost(i: Instruction, operands: list[Shape], *, causal: bool = True) -> Estimate:
+    """Operations and HBM bytes of splash attention, forward or fused backward; None for arrays that it lacks.
 
-    Half of the scores, and the half of the diagonal blocks that is computed in vain. The forward kernel makes two
-    products of scores' size, the backward kernel five. Keys and values are read again for every block of queries (in
-    the backward kernel queries and output gradients for every block of keys).
+    Causal: half of the scores, and the half of the diagonal blocks that is computed in vain. The forward kernel makes
+    two products of scores' size, the backward kernel five. Keys and values are read again for every block of queries
+    (in the backward kernel queries and output gradients for every block of keys).
     """
     name = kernel_name(i)
     backward = "dkv" in name or "dq" in name
@@ -53,7 +56,7 @@ def splash_attention_cost(i: Instruction, operands: list[Shape]) -> Estimate:
     heads, slots = q.elements // (steps * dim), k.dims[-2]
     block = _block(i, "block_kv_dkv" if backward else "block_q", slots if backward else steps)
     blocks = math.ceil((slots if backward else steps) / block)
-    visited = (blocks + 1) / (2 * blocks)
+    visited = (blocks + 1) / (2 * blocks) if causal else 1.0
     flops = (5 if backward else 2) * 2.0 * heads * steps * slots * dim * visited
     again = 2.0 * heads * blocks * (steps if backward else slots) * dim * (q.bytes / q.elements) * visited
     once = sum(s.hbm_bytes for s in (*operands, *i.shapes))

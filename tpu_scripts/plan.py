@@ -1,6 +1,6 @@
-"""What a step of the decoder needs on a TPU slice, found out without a TPU.
+"""What a step of the model needs on a TPU slice, found out without a TPU.
 
-Compiles the real train, prefill or decode step with the TPU compiler on this machine and prints memory a chip,
+Compiles the real train, prefill, decode or encode step with the TPU compiler on this machine and prints memory a chip,
 operations, traffic over each mesh axis, and lower bounds of a step's time; `docs/scale.md` says how they come about.
 Command: python -m tpu_scripts.plan --size=flash --topology=v5p:4x4x4 --stage=S2 --json=plan.json
 Cost: minutes and a few GB of memory on two CPU cores; needs the `aot` extra (`pip install -e .[aot]`).
@@ -86,6 +86,7 @@ def table(figures: dict[str, Any]) -> str:
         f"  MFU at most {figures['mfu_bound']:.1%}, {figures['tokens_per_second_bound']:,.0f} tokens a second",
         f"and {figures['step_seconds_serial']:.4f} s with one operation after another, exchanges included:",
         f"  MFU {figures['mfu_serial']:.1%}",
+        *_all_calls(figures),
         "",
         "where operations spend that time                        seconds   compute       HBM",
     ]
@@ -102,6 +103,16 @@ def table(figures: dict[str, Any]) -> str:
         f"{figures['compiler_memory_bytes'] / GB:.1f} GB",
     ]
     return "\n".join(lines + [f"note: {note}" for note in figures["notes"]])
+
+
+def _all_calls(figures: dict[str, Any]) -> list[str]:
+    """How long a prompt or a medium takes that is read in several calls."""
+    calls, bound, serial = figures["calls"], figures["step_seconds_bound"], figures["step_seconds_serial"]
+    if calls == 1:
+        return []
+    if figures["step"] == "prefill":
+        return [f"the last of {calls} such calls, and the one that looks back furthest"]
+    return [f"{calls} such calls encode {figures['medium']}: {calls * bound:.3f} s at least, {calls * serial:.3f} s"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,12 +149,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        "--size", required=True, help="a language model of qomni_jax.sizes: tiny, small, flash, plus, ..."
-    )
+    parser.add_argument("--size", required=True, help="a model of qomni_jax.sizes: tiny, small, flash, plus, ...")
     parser.add_argument("--topology", required=True, help="the slice, such as v5p:4x4x4 or v5e:16x16")
     parser.add_argument("--stage", default="S2", help="training stage: sets the tokens of a row")
-    parser.add_argument("--step", default="train", help="train, prefill or decode")
+    parser.add_argument("--step", default="train", help="train, prefill, decode, encode_audio or encode_video")
     parser.add_argument("--context", type=int, help="tokens of a row, instead of the stage's")
     parser.add_argument("--batch", type=int, help="rows over the whole slice; by default one a device that splits rows")
     parser.add_argument("--mesh", help="sizes of mesh axes, such as fsdp=16,expert=4; by default a rule chooses")

@@ -11,21 +11,24 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from qomni_jax.config.decoder import REMAT_NAMES, LanguageModelConfig
 from qomni_jax.config.training import LanguageModelTrainingConfig
-from qomni_jax.inference.text import Prefilled, decode_step, prefill_chunk
+from qomni_jax.inference.text import Places, Prefilled, decode_step, prefill_chunk
 from qomni_jax.layers.language_model import empty_language_model_cache, init_language_model
 from qomni_jax.layers.linear import unbox
 from qomni_jax.ops import attention, gated_delta_rule, moe
 from qomni_jax.parallel.mesh import AXES
 from qomni_jax.parallel.rules import mesh_axes, parameter_shardings, partition_spec
-from qomni_jax.sizes import LANGUAGE_MODELS
+from qomni_jax.sizes import LANGUAGE_MODELS, THINKERS
+from qomni_jax.thinker import MediaFeatures
+from qomni_jax.thinker.stream import encode_piece
 from qomni_jax.training.language_model_step import abstract_language_model_state, make_language_model_step
 from qomni_jax.training.step import batch_shardings
 from tpu_scripts.chips import Slice
+from tpu_scripts.media_steps import MEDIA_STEPS, media_arguments, medium, planned_thinker
 
 # Tokens a row in each training stage. The report gives S2 and S3 (32,768 and 262,144) and none for S1, which aligns
 # the encoders; 8,192 is where the ancestor starts.
 STAGES = {"S1": 8_192, "S2": 32_768, "S3": 262_144}
-STEPS = ("train", "prefill", "decode")
+STEPS = ("train", "prefill", "decode", *MEDIA_STEPS)
 LANES = 128  # head sizes that kernels are written for are multiples of this
 
 
@@ -53,6 +56,9 @@ class Request:
         for field, accepted in (("size", tuple(LANGUAGE_MODELS)), ("step", STEPS), ("stage", tuple(STAGES))):
             if getattr(self, field) not in accepted:
                 raise ValueError(f"--{field}={getattr(self, field)}: accepted is one of {', '.join(accepted)}")
+        if self.step in MEDIA_STEPS and self.size not in THINKERS:
+            accepted = f"one of {', '.join(THINKERS)}, the sizes with encoders"
+            raise ValueError(f"--size={self.size} with --step={self.step}: accepted is {accepted}")
         for field in ("context", "batch", "chunk", "passes"):
             value = getattr(self, field)
             if value is not None and value < 1:
@@ -72,7 +78,9 @@ class Request:
 
     @property
     def tokens(self) -> int:
-        """Tokens a row: of training, of the prompt, or in the cache."""
+        """Tokens a row: of training, of the prompt, in the cache, or that the encoder gives."""
+        if self.step in MEDIA_STEPS:
+            return medium(self.size, self.step).tokens
         return STAGES[self.stage] if self.context is None else self.context
 
     @property
@@ -111,6 +119,13 @@ class Request:
         """Prompt tokens that one prefill call reads."""
         return min(self.tokens, 2_048 if self.chunk is None else self.chunk)
 
+    @property
+    def calls(self) -> int:
+        """Calls of the step that read the whole prompt or medium; 1 for a step that is whole by itself."""
+        if self.step in MEDIA_STEPS:
+            return -(-medium(self.size, self.step).rows // self.rows)
+        return -(-self.tokens // self.prompt_chunk) if self.step == "prefill" else 1
+
 
 def default_mesh(config: LanguageModelConfig, piece: Slice, step: str) -> dict[str, int]:
     """The mesh for a slice.
@@ -118,8 +133,10 @@ def default_mesh(config: LanguageModelConfig, piece: Slice, step: str) -> dict[s
     Training and prefill: `fsdp` takes the whole slice while the gathered weights of one layer stay under a tenth of a
     chip's memory; beyond that `expert` takes the smallest dimension of the torus that divides the experts. Decode:
     weights must not move for each token, so `expert` takes whole dimensions as long as they divide the experts, and
-    what is left over replicates (`data`).
+    what is left over replicates (`data`). Encoders are small enough to be on every chip.
     """
+    if step in MEDIA_STEPS:
+        return {"data": piece.chips}
     ff = config.decoder.feed_forward
     if step != "decode":
         layer = 2 * 3 * config.decoder.model_dim * max(ff.num_experts * ff.expert_dim, ff.hidden_dim)
@@ -191,6 +208,11 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
     """The step that a request asks for, over `mesh`."""
     if request.step == "train":
         return _train(request, config, mesh)
+    if request.step in MEDIA_STEPS:
+        thinker = planned_thinker(request.size, request.rows)
+        encoder, piece = media_arguments(thinker, medium(request.size, request.step), request.rows, mesh)
+        parts = {"params": encoder, "batch": piece}
+        return Program(lambda *args: encode_piece.lower(thinker, *args), (encoder, piece), parts)
     params = _inference_params(config, mesh)
     cache = _cache(request, config, mesh)
     rows = NamedSharding(mesh, partition_spec(mesh, ("batch",), (request.rows,)))
@@ -207,8 +229,27 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
         per_row((config.decoder.model_dim,), config.dtype),
     )
     chunk = per_row((request.prompt_chunk,), jnp.int32)
-    args = (params, state, chunk, per_row((), jnp.int32))
+    places = Places()
+    if request.size in THINKERS:
+        places = _places(request, config, mesh)
+        parts["features"] = places.features
+    args = (params, state, chunk, per_row((), jnp.int32), places)
     return Program(lambda *args: prefill_chunk.lower(config, *args), args, parts)
+
+
+def _places(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Places:
+    """A chunk's positions and slots, and as many features as a row has tokens, on every chip: all ask about them."""
+    whole = NamedSharding(mesh, PartitionSpec())
+    shape, dim = (request.rows, request.prompt_chunk), config.decoder.model_dim
+    spec = partition_spec(mesh, ("batch",), shape)
+    return Places(
+        jax.ShapeDtypeStruct((3, *shape), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec(None, *spec))),
+        jax.ShapeDtypeStruct(shape, jnp.int32, sharding=NamedSharding(mesh, spec)),
+        MediaFeatures(
+            jax.ShapeDtypeStruct((request.tokens, dim), config.dtype, sharding=whole),
+            jax.ShapeDtypeStruct((0, 0, dim), config.dtype, sharding=whole),
+        ),
+    )
 
 
 def _train(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Program:

@@ -1,5 +1,5 @@
 """Benches: `python -m experiments.bench NAME [--peer] [--json=F]`; NAME is `gated_delta_rule`, `moe`, `decoder` or
-`encoders`.
+`encoders` or `long_context`.
 
 With `--peer` the reference runs beside ours, repetition by repetition, in a child process of the interpreter that
 `--peer_python` names (the extra `peer` installed), with as many threads. `gated_delta_rule --aot` compiles the kernels
@@ -24,8 +24,8 @@ _THREADS = flags.DEFINE_integer("threads", 2, "threads of either side, at most t
 _MESH = flags.DEFINE_string("mesh", "", "data=N or tensor=N: rows or heads spread over N CPU devices, one a core.")
 _AOT = flags.DEFINE_bool("aot", False, "gated_delta_rule: static figures of the TPU kernels instead of times.")
 
-BENCHES = ("decoder", "encoders", "gated_delta_rule", "moe")
-WITHOUT_PEER = ("moe",)  # forms of this project beside each other
+BENCHES = ("decoder", "encoders", "gated_delta_rule", "long_context", "moe")
+WITHOUT_PEER = ("long_context", "moe")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -49,6 +49,10 @@ def main(argv: Sequence[str]) -> None:
         from experiments.bench import gated_delta_rule_aot
 
         rows = gated_delta_rule_aot.run()
+    elif argv[1] == "long_context":
+        from experiments.bench import long_context
+
+        rows = long_context.run(_CASES.value)
     else:
         rows = _timed(argv[1])
     if _JSON.value:

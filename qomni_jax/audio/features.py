@@ -9,8 +9,11 @@ Recordings shorter than the reflection (half a window and one sample, 201) are r
 forth, as numpy and librosa do. Less than a hop has no frame.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 import concurrent.futures
+import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -152,6 +155,24 @@ class FeatureStream:
     def _require_open(self, action: str) -> None:
         if self._finished:
             raise RuntimeError(f"{action} on a finished stream: accepted is a new FeatureStream")
+
+
+def feature_blocks(read: Callable[[], Iterable[np.ndarray]], config: AudioFeatureConfig) -> Iterator[np.ndarray]:
+    """The frames of `encoder_features` in blocks `[n, num_mels]`, in constant memory.
+
+    `read` gives the samples of the recording in blocks, from the start whenever it is called. The floor "utterance"
+    needs the loudest moment before the first frame: such a recording is read twice.
+
+    Raises ValueError as `encoder_features`.
+    """
+    if config.floor == "utterance":
+        unbounded = dataclasses.replace(config, floor="fixed", floor_level=math.log10(config.mel.clip))
+        loudest = max(float(frames.max(initial=-np.inf)) for frames in feature_blocks(read, unbounded))
+        config = dataclasses.replace(config, floor="fixed", floor_level=4.0 * loudest - 4.0 - _UTTERANCE_RANGE)
+    stream = FeatureStream(config)
+    for block in read():
+        yield stream.push(block)
+    yield stream.finish()
 
 
 def _scale(features: np.ndarray, level: float) -> np.ndarray:

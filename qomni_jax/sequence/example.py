@@ -1,6 +1,6 @@
-"""A conversation with its media, read and ready for a model."""
+"""A conversation with its media, ready for a model: in memory, or read while it is encoded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,3 +26,37 @@ class Example(NamedTuple):
     videos: Sequence[tuple[np.ndarray, Grid]] = ()
     recordings: Sequence[np.ndarray] = ()
     transcripts: Sequence[np.ndarray] = ()
+
+
+class Pictures(NamedTuple):
+    """An image or a video: its grid, and the patches `[h * w, patch]` of one temporal patch after the other."""
+
+    grid: Grid
+    patches: Iterable[np.ndarray]
+
+
+class Recording(NamedTuple):
+    """A recording: how many log-mel frames it has, and these in blocks `[n, mels]` of any lengths."""
+
+    num_frames: int
+    blocks: Iterable[np.ndarray]
+
+
+class StreamedExample(NamedTuple):
+    """An `Example` whose media come piece by piece, once, so that they may be of any length (`thinker.encode_media`).
+
+    What reading a medium raises, walking over it raises.
+    """
+
+    sequence: OmniSequence
+    images: Sequence[Pictures] = ()
+    videos: Sequence[Pictures] = ()
+    recordings: Sequence[Recording] = ()
+
+    def read(self) -> Example:
+        """All of it in memory."""
+        images, videos = (
+            [(np.concatenate(list(item.patches)), item.grid) for item in items] for items in (self.images, self.videos)
+        )
+        recordings = [np.concatenate(list(recording.blocks)) for recording in self.recordings]
+        return Example(self.sequence, images, videos, recordings)

@@ -53,11 +53,11 @@ def place_media(
             patches = np.zeros((rows, width * merged, config.vision.patch_dim), np.float32)
             grids = np.zeros((rows, 2), np.int32)
         row = rows * width
-        seen = _places(0, width, [h * w // merged for _, (t, h, w) in frames for _ in range(t)])
+        seen = table_rows(0, width, [h * w // merged for _, (t, h, w) in frames for _ in range(t)])
     if (recordings or least.recordings) and config.audio is not None:
         features, lengths = _padded(recordings, config.audio, least)
         counts = [config.audio.num_tokens(len(recording)) for recording in recordings]
-        heard = _places(row, config.audio.num_tokens(features.shape[1]), counts)
+        heard = table_rows(row, config.audio.num_tokens(features.shape[1]), counts)
     slots = []
     for number, example in enumerate(examples):
         images, videos = (sum(t for _, (t, _, _) in items) for items in (example.images, example.videos))
@@ -66,7 +66,7 @@ def place_media(
             Kind.VIDEO: list(itertools.islice(seen, videos)),
             Kind.AUDIO: list(itertools.islice(heard, len(example.recordings))),
         }
-        slots.append(_slots(number, example.sequence, places))
+        slots.append(fill_slots(number, example.sequence, places))
     media = Media(patches, grids, features, lengths)
     return (None if features is None and patches is None else media), slots
 
@@ -92,13 +92,17 @@ def _padded(
     return features, lengths
 
 
-def _places(start: int, width: int, counts: Sequence[int]) -> Iterator[np.ndarray]:
+def table_rows(start: int, width: int, counts: Sequence[int]) -> Iterator[np.ndarray]:
     """The rows of the table that hold the outputs of each encoder row, `width` apart, `counts` of them real."""
     for number, count in enumerate(counts):
         yield start + number * width + np.arange(count)
 
 
-def _slots(number: int, sequence: OmniSequence, places: dict[Kind, list[np.ndarray]]) -> np.ndarray:
+def fill_slots(number: int, sequence: OmniSequence, places: dict[Kind, list[np.ndarray]]) -> np.ndarray:
+    """Slots int32 `[T]` of example `number` from the rows of the table that hold its outputs, by kind and in order.
+
+    Raises ValueError where there are more or fewer of them than the sequence has places for.
+    """
     slots = np.full(sequence.tokens.shape, -1, np.int32)
     for kind, parts in places.items():
         table = np.concatenate([np.zeros(0, np.int64), *parts])

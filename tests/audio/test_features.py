@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from qomni_jax.audio.features import FeatureStream, encoder_features, encoder_features_jax, reflect
+from qomni_jax.audio.features import (
+    FeatureStream,
+    encoder_features,
+    encoder_features_jax,
+    feature_blocks,
+    reflect,
+)
 from qomni_jax.config.audio import AudioFeatureConfig
 
 CONFIG = AudioFeatureConfig()
@@ -113,6 +119,15 @@ def test_a_stream_in_any_chunks_gives_the_frames_of_the_whole(samples, cuts):
     streamed = np.concatenate(frames)
     assert streamed.shape == (samples // 160, 128)
     np.testing.assert_allclose(streamed, encoder_features(audio, CONFIG), rtol=0, atol=SAME)
+
+
+@pytest.mark.parametrize("config", [CONFIG, UTTERANCE])
+def test_blocks_of_a_recording_that_can_be_read_again_give_the_frames_of_the_whole(config):
+    audio = noise(3000)
+    audio[:1000] *= 1e-5  # below the utterance floor that the rest sets
+    found = np.concatenate(list(feature_blocks(lambda: np.split(audio, [1, 700, 2500]), config)))
+    np.testing.assert_allclose(found, encoder_features(audio, config), rtol=0, atol=SAME)
+    assert not len(np.concatenate(list(feature_blocks(list, config))))
 
 
 def test_a_stream_hands_out_each_frame_40_samples_after_its_hop():

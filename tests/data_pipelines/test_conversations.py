@@ -6,11 +6,15 @@ import numpy as np
 from PIL import Image as Pillow
 import pytest
 
+from data_pipelines import conversations
 from data_pipelines.conversations import ReadingConfig, count_conversation, media_sizes, read_conversation
 from data_pipelines.media.errors import MediaError
+from data_pipelines.media.probe import MediaInfo
+from data_pipelines.media.sampling import FrameSampling
 from qomni_jax.config import sequence as layouts
 from qomni_jax.config.audio import AudioFeatureConfig
 from qomni_jax.sequence.chat import Audio, Image, Text, Turn, Video
+from qomni_jax.sequence.chat_tokenizer import ChatTokenizer
 from qomni_jax.sequence.elements import Kind
 from qomni_jax.sizes import audio_encoder_tiny, qwen3_omni_audio
 from tests.data_pipelines.media.media_files import tones, write_sound, write_video
@@ -18,6 +22,9 @@ from tests.sequence.conversations import TOKENIZER
 
 OWN = ReadingConfig(audio_encoder_tiny())
 OMNI = ReadingConfig(qwen3_omni_audio(), features=AudioFeatureConfig(floor="utterance"), sequence=layouts.qwen3_omni())
+CONTEXT = 262_144
+# Timestamps as released tokenizers spell them: a token a digit, one for the word.
+SPELLING = ChatTokenizer.train([" seconds>", "user\n", "assistant\n"] * 4, 330)
 DEAF = ReadingConfig(None, sequence=layouts.qwen3_5())
 
 
@@ -68,6 +75,42 @@ def test_a_long_video_shares_its_pixels_out(files):
     few = dataclasses.replace(OWN, max_video_pixels=4 * 16_384)
     assert few.frames(4).max_pixels == 16_384
     assert few.frames(1000).max_pixels == 4 * few.image.min_pixels
+
+
+def file_of(monkeypatch, **found) -> str:
+    """A name that stands for a file of which the probe finds this: none of the size is made to be counted."""
+    monkeypatch.setattr(conversations, "probe", lambda path, sampling: MediaInfo(**found))
+    return "long"
+
+
+def test_ten_hours_of_sound_fit_the_context(monkeypatch):
+    ten_hours = 36_000
+    source = file_of(monkeypatch, kind="audio", num_samples=16_000 * ten_hours)
+    counted = count_conversation([Turn("user", (Audio(source), Text("what?")))], SPELLING, OWN, reply=True)
+    assert counted.audio == 225_000
+    written = sum(len(SPELLING.encode_text(f"<{second}.0 seconds>")) for second in range(20, ten_hours, 20))
+    assert 0 < counted.text - written < 30  # ChatML, brackets and the question
+    assert counted.total <= CONTEXT
+
+
+@pytest.mark.parametrize(
+    ("pixels", "a_frame", "sound"),
+    [
+        (ReadingConfig.max_video_pixels, 50, 0),  # 160 x 320 pixels a frame, at Qwen3-VL's limit for all of them
+        (400 * 720 * 1280, 880, 0),  # 704 x 1,280
+        (400 * 720 * 1280, 880, 400),
+    ],
+)
+def test_400_seconds_of_720p_at_a_frame_a_second_fit_the_context(monkeypatch, pixels, a_frame, sound):
+    times = tuple(float(second) for second in range(400))
+    found = {"kind": "video", "height": 720, "width": 1280, "num_samples": 16_000 * sound, "frame_times": times}
+    source = file_of(monkeypatch, **found)
+    reading = dataclasses.replace(OWN, sampling=FrameSampling(fps=1.0), max_video_pixels=pixels)
+    asked = [Turn("user", (Video(source, sound=sound > 0), Text("what?")))]
+    counted = count_conversation(asked, SPELLING, reading, reply=True)
+    assert counted.video == 200 * a_frame
+    assert counted.audio == sound * 6.25
+    assert counted.total <= CONTEXT
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.bench import moe
+from experiments.bench import long_context, moe
 
 
 @pytest.mark.parametrize("form", sorted(set(moe.FORMS) - {"reference"}))
@@ -24,10 +24,19 @@ def test_every_form_of_the_experts_that_is_timed_gives_the_same(form):
         np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.e2e
+def test_a_recording_goes_through_the_whole_thinker_in_pieces(tmp_path):
+    row = long_context.run_case(long_context.Case("recording", seconds=90), tmp_path)
+    assert row["tokens"]["audio"] == row["features"] == 563  # 562.5
+    assert row["fits"]
+    assert row["rss_growth"] is None or row["rss_growth"] < 50e6  # a piece is 0.7 MB, the recording 6
+    assert min(row["table_bytes"], row["cache_bytes"], row["encode_seconds"], row["prefill_seconds"]) > 0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["mor"], "mor: accepted is one of decoder, encoders, gated_delta_rule, moe"),
+        (["mor"], "mor: accepted is one of decoder, encoders, gated_delta_rule, long_context, moe"),
         (["moe", "--peer"], "--peer with moe"),
         (["moe", "--mesh=heads=2"], "--mesh=heads=2: accepted is data=N or tensor=N"),
     ],

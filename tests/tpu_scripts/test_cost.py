@@ -86,6 +86,13 @@ def test_a_loop_of_unknown_length_is_named():
     assert "counted once" in cost.notes[0]
 
 
+def test_a_rule_may_know_the_length_of_a_loop_that_the_program_does_not_tell():
+    module = Module(LOOP.replace("constant(6)", "parameter(1)"))
+    cost = Walker(module, loop_rule=lambda operation: 4).total()
+    assert cost.flops == 4 * PRODUCT
+    assert cost.notes == []
+
+
 @pytest.mark.parametrize(
     ("text", "groups"),
     [

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tpu_scripts.chips import Slice
+from tpu_scripts.media_steps import encoder_flops, medium, planned_thinker
 from tpu_scripts.plan import main
-from tpu_scripts.steps import Request
+from tpu_scripts.steps import STAGES, Request
 
 TINY = ("--size=tiny", "--topology=v5e:2x2")
 
@@ -22,7 +23,12 @@ TINY = ("--size=tiny", "--topology=v5e:2x2")
         (("--size=tiny", "--topology=v5e:3x5"), "--topology=v5e:3x5", "shapes of v5e are 1x1, 2x2"),
         (("--size=tiny", "--topology=v5p:4x4"), "--topology=v5p:4x4", "4x4x4"),
         ((*TINY, "--stage=S9"), "--stage=S9", "S1, S2, S3"),
-        ((*TINY, "--step=sleep"), "--step=sleep", "train, prefill, decode"),
+        ((*TINY, "--step=sleep"), "--step=sleep", "train, prefill, decode, encode_audio, encode_video"),
+        (
+            ("--size=qwen3_5_27b", "--topology=v5e:2x2", "--step=encode_audio"),
+            "--size=qwen3_5_27b",
+            "sizes with encoders",
+        ),
         ((*TINY, "--mesh=fsdp=3"), "--mesh=fsdp=3", "product is 4, the chips of v5e:2x2"),
         ((*TINY, "--mesh=rows=4"), "--mesh=rows=4", "data, fsdp, expert, tensor, context"),
         ((*TINY, "--mesh=fsdp"), "--mesh=fsdp", "such as fsdp=16,expert=4"),
@@ -88,3 +94,50 @@ def test_the_smallest_plan_compiles_and_its_figures_hang_together(tmp_path, caps
     assert not [note for note in figures["notes"] if "kernel" in note or "loop" in note]
     assert "fits" in capsys.readouterr().out
     assert [path.name for path in Path(tmp_path).iterdir()] == ["plan.json"]
+
+
+@pytest.mark.parametrize(
+    ("step", "batch", "row", "calls", "tokens"),
+    [("encode_audio", 512, 50, 9, 225_000), ("encode_video", 64, 880, 4, 176_000)],
+)
+def test_long_media_are_so_many_rows_and_calls(step, batch, row, calls, tokens):
+    request = Request(size="flash", topology="v5p:4x4x4", step=step, batch=batch)
+    assert (request.tokens, request.calls) == (row, calls)
+    assert request.mesh_sizes == {"data": 64}
+    assert medium("flash", step).rows * row == tokens < STAGES["S3"]
+
+
+def test_a_prompt_is_read_in_chunks():
+    request = Request(size="flash", topology="v5p:4x4x4", step="prefill", stage="S3")
+    assert (request.prompt_chunk, request.calls) == (2_048, 128)
+
+
+def test_an_encoders_operations_follow_from_its_sizes():
+    """Two a parameter and input for the blocks, which dominate; attention and convolutions come on top."""
+    config = planned_thinker("flash", 1)
+    for step, blocks, length in (
+        ("encode_audio", config.audio.encoder, 50),
+        ("encode_video", config.vision.encoder, 3520),
+    ):
+        found = encoder_flops(config, medium("flash", step), rows=3)
+        weights = blocks.num_layers * (4 * blocks.model_dim**2 + 2 * blocks.model_dim * blocks.mlp_dim)
+        scores = blocks.num_layers * 2 * length * blocks.model_dim
+        assert 1.0 < found / (3 * 2 * length * (weights + scores)) < 2.0
+
+
+@pytest.mark.aot
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the aot extra")
+@pytest.mark.parametrize("step", ["encode_audio", "prefill"])
+def test_long_context_compiles_at_the_smallest_size(step, tmp_path, capsys):
+    out = tmp_path / "plan.json"
+    flags = (*TINY, f"--step={step}", "--context=1024", "--chunk=512", "--batch=4", f"--json={out}")
+    assert main(flags) == 0
+    figures = json.loads(out.read_text())
+    assert figures["flops"] >= 0.9 * figures["model_flops"] > 0  # attention counts a chunk's whole context
+    assert not [note for note in figures["notes"] if "kernel" in note or "loop" in note]
+    said = capsys.readouterr().out
+    if step == "prefill":
+        assert figures["bytes"]["features"] == 2 * 1024 * 32
+        assert "the last of 2 such calls" in said
+    else:
+        assert "5625 such calls encode ten hours of sound" in said

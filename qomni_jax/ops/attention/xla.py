@@ -13,9 +13,11 @@ import jax.numpy as jnp
 
 from qomni_jax.ops.attention.reference import HIDDEN
 
+BLOCK = 256
+
 
 def attention_blocked(
-    q: Array, k: Array, v: Array, low: Array, high: Array, *, block_q: int = 256, block_kv: int = 256
+    q: Array, k: Array, v: Array, low: Array, high: Array, *, block_q: int = BLOCK, block_kv: int = BLOCK
 ) -> Array:
     """Shapes and meaning as in `reference.attention_reference`; `block_q` and `block_kv` are the longest blocks."""
     batch, steps, heads, dim = q.shape
