@@ -3,7 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +57,8 @@ class Request:
             if getattr(self, field) not in accepted:
                 raise ValueError(f"--{field}={getattr(self, field)}: accepted is one of {', '.join(accepted)}")
         if self.step in MEDIA_STEPS and self.size not in THINKERS:
-            accepted = f"one of {', '.join(THINKERS)}, the sizes with encoders"
-            raise ValueError(f"--size={self.size} with --step={self.step}: accepted is {accepted}")
+            sizes = f"one of {', '.join(THINKERS)}, the sizes with encoders"
+            raise ValueError(f"--size={self.size} with --step={self.step}: accepted is {sizes}")
         for field in ("context", "batch", "chunk", "passes"):
             value = getattr(self, field)
             if value is not None and value < 1:
@@ -242,14 +242,16 @@ def _places(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Places
     whole = NamedSharding(mesh, PartitionSpec())
     shape, dim = (request.rows, request.prompt_chunk), config.decoder.model_dim
     spec = partition_spec(mesh, ("batch",), shape)
-    return Places(
-        jax.ShapeDtypeStruct((3, *shape), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec(None, *spec))),
-        jax.ShapeDtypeStruct(shape, jnp.int32, sharding=NamedSharding(mesh, spec)),
-        MediaFeatures(
-            jax.ShapeDtypeStruct((request.tokens, dim), config.dtype, sharding=whole),
-            jax.ShapeDtypeStruct((0, 0, dim), config.dtype, sharding=whole),
-        ),
+    positions, slots, table, deepstack = (
+        cast("jax.Array", jax.ShapeDtypeStruct(shape, dtype, sharding=sharding))
+        for shape, dtype, sharding in (
+            ((3, *shape), jnp.int32, NamedSharding(mesh, PartitionSpec(None, *spec))),
+            (shape, jnp.int32, NamedSharding(mesh, spec)),
+            ((request.tokens, dim), config.dtype, whole),
+            ((0, 0, dim), config.dtype, whole),
+        )
     )
+    return Places(positions, slots, MediaFeatures(table, deepstack))
 
 
 def _train(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Program:

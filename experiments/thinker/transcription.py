@@ -33,8 +33,9 @@ def make_tokenizer(stage: TranscriptionStage, corpus: Corpus, path: Path) -> Cha
         records = itertools.chain.from_iterable(corpus.split(split) for split in stage.train_splits)
         asked = "".join(f"{role}\n" for role in ROLES) + stage.transcription.request
         texts = (f"{asked}\n{write_answer(spoken(record), stage.transcription)}" for record in records)
-        texts = itertools.chain(texts, stage.more_texts)
-        ChatTokenizer.train(texts, stage.thinker.language_model.vocab_size).save(path)
+        ChatTokenizer.train(itertools.chain(texts, stage.more_texts), stage.thinker.language_model.vocab_size).save(
+            path
+        )
     return ChatTokenizer.load(path)
 
 

@@ -52,7 +52,7 @@ def training_batch(
         stacked = np.stack(arrays, axis=-2)
         return np.pad(stacked, [(0, 0)] * (stacked.ndim - 2) + [(0, more), (0, 0)], constant_values=fill)
 
-    batch = {
+    batch: dict[str, np.ndarray] = {
         "tokens": joined([s.tokens for s in sequences], pad_token),
         "counts": joined([s.loss_weights for s in sequences], 0.0),
         "segment_ids": joined([s.segment_ids for s in sequences], 0),
@@ -60,11 +60,12 @@ def training_batch(
         "positions": joined([s.positions for s in sequences], 0),
         "slots": joined(slots, -1),
         "labels": labels,
-        "number": np.int32(number),
-        "conversations": np.int32(sum(len(members) for members in packed.members[: shape.rows])),
+        "number": np.array(number, np.int32),
+        "conversations": np.array(sum(len(members) for members in packed.members[: shape.rows]), np.int32),
     }
     if media is not None:
-        batch |= {name: array for name, array in zip(Media._fields, media, strict=True) if array is not None}
+        parts = zip(Media._fields, media, strict=True)
+        batch |= {name: np.asarray(array) for name, array in parts if array is not None}
     return batch
 
 
