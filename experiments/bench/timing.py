@@ -67,7 +67,7 @@ def run_case(case: Case, peer: Peer | None, repeats: int) -> dict[str, Any]:
     began = time.perf_counter()
     function = case.build()
     compile_seconds = time.perf_counter() - began
-    asked = None
+    asked: dict[str, Any] | None = None
     other_side: Callable[[], float] | None = None
     if peer is not None and case.beside is not None:
         other_side = functools.partial(seconds_of, case.beside())

@@ -79,7 +79,7 @@ def test_a_long_video_shares_its_pixels_out(files):
 
 def file_of(monkeypatch, **found) -> str:
     """A name that stands for a file of which the probe finds this: none of the size is made to be counted."""
-    monkeypatch.setattr(conversations, "probe", lambda path, sampling: MediaInfo(**found))
+    monkeypatch.setattr(conversations, "probe_item", lambda item, sampling: MediaInfo(**found))
     return "long"
 
 
