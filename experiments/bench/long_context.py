@@ -45,6 +45,7 @@ from qomni_jax.thinker import Media, StreamedExample, Thinker, encode_media
 CONTEXT = 262_144
 CHUNK = 4_096
 FRAMES, HEIGHT, WIDTH = 400, 720, 1280  # of a video, one a second
+_BLOCK_FRAMES = 1_000  # log-mel frames of a block of samples, ten seconds
 _STATUS, _PEAKS = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/clear_refs")
 
 
@@ -145,8 +146,11 @@ class Peak:
 
     def watch(self, example: StreamedExample) -> StreamedExample:
         """The same example."""
-        videos = [item._replace(patches=self._walk(item.patches, item.grid[0])) for item in example.videos]
-        recordings = [item._replace(blocks=self._walk(item.blocks, item.num_frames)) for item in example.recordings]
+        videos = [item._replace(patches=self._walk(item.patches, 1.0 / item.grid[0])) for item in example.videos]
+        recordings = [
+            item._replace(blocks=self._walk(item.blocks, _BLOCK_FRAMES / item.num_frames))
+            for item in example.recordings
+        ]
         return example._replace(videos=videos, recordings=recordings)
 
     def growth(self) -> int | None:
@@ -154,13 +158,11 @@ class Peak:
         peak = resident("VmHWM")
         return None if self._before is None or peak is None else peak - self._before
 
-    def _walk(self, parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-        """A video's parts count one each, a recording's by their frames."""
-        seen = 0
-        for part in parts:
+    def _walk(self, parts: Iterable[np.ndarray], share: float) -> Iterator[np.ndarray]:
+        """`share`: that of a part in the whole."""
+        for number, part in enumerate(parts, 1):
             yield part
-            seen += 1 if size <= FRAMES else len(part)
-            if self._before is None and 5 * seen >= size:
+            if self._before is None and number * share >= 0.2:
                 self._before = reset_peak()
 
 
