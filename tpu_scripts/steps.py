@@ -60,8 +60,10 @@ class Request:
             if getattr(self, field) not in accepted:
                 raise ValueError(f"--{field}={getattr(self, field)}: accepted is one of {', '.join(accepted)}")
         if self.step in MEDIA_STEPS and self.size not in THINKERS:
-            accepted = f"one of {', '.join(THINKERS)}, the sizes with encoders"
-            raise ValueError(f"--size={self.size} with --step={self.step}: accepted is {accepted}")
+            raise ValueError(
+                f"--size={self.size} with --step={self.step}: accepted is one of {', '.join(THINKERS)}, the sizes with "
+                "encoders"
+            )
         for field in ("context", "batch", "chunk", "passes"):
             value = getattr(self, field)
             if value is not None and value < 1:
@@ -242,17 +244,14 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
 
 def _places(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Places:
     """A chunk's positions and slots, and as many features as a row has tokens, on every chip: all ask about them."""
-    whole = NamedSharding(mesh, PartitionSpec())
     shape, dim = (request.rows, request.prompt_chunk), config.decoder.model_dim
-    spec = partition_spec(mesh, ("batch",), shape)
-    return Places(
-        jax.ShapeDtypeStruct((3, *shape), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec(None, *spec))),
-        jax.ShapeDtypeStruct(shape, jnp.int32, sharding=NamedSharding(mesh, spec)),
-        MediaFeatures(
-            jax.ShapeDtypeStruct((request.tokens, dim), config.dtype, sharding=whole),
-            jax.ShapeDtypeStruct((0, 0, dim), config.dtype, sharding=whole),
-        ),
-    )
+    rows = partition_spec(mesh, ("batch",), shape)
+
+    def placed(shape: tuple[int, ...], dtype: Any, *spec: Any) -> Any:  # stands in the place of an array
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*spec)))
+
+    features = MediaFeatures(placed((request.tokens, dim), config.dtype), placed((0, 0, dim), config.dtype))
+    return Places(placed((3, *shape), jnp.int32, None, *rows), placed(shape, jnp.int32, *rows), features)
 
 
 def _train(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Program:

@@ -3,7 +3,9 @@
 Claim: 10 hours of sound are at most 225,000 tokens besides timestamps, 400 seconds of 720p at a frame a second fit a
 context of 262,144 tokens, and both are read, encoded and prefilled piece by piece: while they are read and encoded,
 memory does not grow with them, but for the table of what the encoders give.
-Cost: COST
+Cost: of one core's time on an AVX-512 CPU, with making the files: 10 s for ten minutes of sound, 310 s for ten hours
+(60 to read and encode, 240 to prefill), 15 s for the video within 25 million pixels; that with every pixel takes most
+of the ten hours' time again. A GB of memory and 0.65 GB of disk.
 Command: python -m experiments.bench long_context [--cases="10 min"] [--json=F]
 
 Files are made on the fly: FLAC of tones, mp4 of moving bars. The Thinker is `thinker_tiny` with one 3+1 period instead
@@ -156,7 +158,8 @@ class Peak:
     def growth(self) -> int | None:
         """Bytes; None where the system does not count peaks anew."""
         peak = resident("VmHWM")
-        return None if self._before is None or peak is None else peak - self._before
+        # What is resident is counted with a delay of some pages.
+        return None if self._before is None or peak is None else max(peak - self._before, 0)
 
     def _walk(self, parts: Iterable[np.ndarray], share: float) -> Iterator[np.ndarray]:
         """`share`: that of a part in the whole."""

@@ -34,18 +34,18 @@ class _Walk(NamedTuple):
       start: the row of the table of its first output.
       rows, length: of a call: rows of so many frames of sound, or of so many patches.
       width: outputs a row.
-      count: rows that the medium fills; those of the last call after them are padding.
+      filled: rows that the medium fills; those of the last call after them are padding.
     """
 
     start: int
     rows: int
     length: int
     width: int
-    count: int
+    filled: int
 
     @property
     def end(self) -> int:
-        return self.start + -(-self.count // self.rows) * self.rows * self.width
+        return self.start + -(-self.filled // self.rows) * self.rows * self.width
 
 
 def encode_media(
@@ -158,9 +158,9 @@ def _picture_pieces(item: Pictures, walk: _Walk) -> Iterator[tuple[int, Media]]:
     while group := list(itertools.islice(frames, walk.rows)):
         at = walk.start + given * walk.width
         given += len(group)
-        _require("pictures", "temporal patches", given, walk.count, more=False)
+        _require("pictures", "temporal patches", given, walk.filled, more=False)
         yield at, Media(*frame_rows([(x, (1, height, width)) for x in group], rows=walk.rows, length=walk.length))
-    _require("pictures", "temporal patches", given, walk.count)
+    _require("pictures", "temporal patches", given, walk.filled)
 
 
 def _recording_pieces(recording: Recording, walk: _Walk) -> Iterator[tuple[int, Media]]:
