@@ -110,8 +110,7 @@ def encoder_flops(config: ThinkerConfig, wanted: Medium, rows: int) -> float:
 
 
 def _audio_products(c: AudioEncoderConfig, wanted: Medium) -> float:
-    total: float = 0.0
-    times, bins, channels = wanted.length, c.num_mels, 1
+    total, times, bins, channels = 0.0, wanted.length, c.num_mels, 1
     for _ in range(c.num_convs):
         times, bins = -(-times // 2), -(-bins // 2)
         total += times * bins * 9 * channels * c.conv_channels

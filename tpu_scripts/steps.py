@@ -3,7 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import math
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +57,10 @@ class Request:
             if getattr(self, field) not in accepted:
                 raise ValueError(f"--{field}={getattr(self, field)}: accepted is one of {', '.join(accepted)}")
         if self.step in MEDIA_STEPS and self.size not in THINKERS:
-            sizes = f"one of {', '.join(THINKERS)}, the sizes with encoders"
-            raise ValueError(f"--size={self.size} with --step={self.step}: accepted is {sizes}")
+            raise ValueError(
+                f"--size={self.size} with --step={self.step}: accepted is one of {', '.join(THINKERS)}, the sizes with "
+                "encoders"
+            )
         for field in ("context", "batch", "chunk", "passes"):
             value = getattr(self, field)
             if value is not None and value < 1:
@@ -239,19 +241,14 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
 
 def _places(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Places:
     """A chunk's positions and slots, and as many features as a row has tokens, on every chip: all ask about them."""
-    whole = NamedSharding(mesh, PartitionSpec())
     shape, dim = (request.rows, request.prompt_chunk), config.decoder.model_dim
-    spec = partition_spec(mesh, ("batch",), shape)
-    positions, slots, table, deepstack = (
-        cast("jax.Array", jax.ShapeDtypeStruct(shape, dtype, sharding=sharding))
-        for shape, dtype, sharding in (
-            ((3, *shape), jnp.int32, NamedSharding(mesh, PartitionSpec(None, *spec))),
-            (shape, jnp.int32, NamedSharding(mesh, spec)),
-            ((request.tokens, dim), config.dtype, whole),
-            ((0, 0, dim), config.dtype, whole),
-        )
-    )
-    return Places(positions, slots, MediaFeatures(table, deepstack))
+    rows = partition_spec(mesh, ("batch",), shape)
+
+    def placed(shape: tuple[int, ...], dtype: Any, *spec: Any) -> Any:  # stands in the place of an array
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*spec)))
+
+    features = MediaFeatures(placed((request.tokens, dim), config.dtype), placed((0, 0, dim), config.dtype))
+    return Places(placed((3, *shape), jnp.int32, None, *rows), placed(shape, jnp.int32, *rows), features)
 
 
 def _train(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Program:
