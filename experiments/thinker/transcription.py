@@ -44,9 +44,10 @@ def speech_source(stage: TranscriptionStage, corpus: Corpus, tokenizer: ChatToke
     assert stage.thinker.audio is not None
     reader = TranscriptionReader(tokenizer, stage.features, stage.thinker.audio, stage.sequence, stage.transcription)
     records = [record for split in stage.train_splits for record in corpus.split(split)]
+    longest = max(stage.training.recording_frames)
     return ConversationSource(
         records,
-        np.array([stage.features.num_frames(len(record["audio"])) for record in records]),
-        lambda record, rng, frames: reader.example(record, rng, frames=frames, placed_rate=stage.training.placed_rate),
+        np.array([min(stage.features.num_frames(len(record["audio"])), longest) for record in records]),
+        reader.example,
         max(len(reader.transcript(record)) for record in records),
     )

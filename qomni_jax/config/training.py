@@ -103,14 +103,12 @@ class ThinkerTrainingConfig(LanguageModelTrainingConfig):
       batch_size: conversations a step; they are packed into rows of `sequence_length` tokens.
       recording_frames: the lengths, in feature frames, that the recordings of a step are padded to; a step draws one of
         those that hold its longest recording. Each is a program of its own.
-      placed_rate: share of recordings that begin at a random time within the padding, after silence.
       ctc_weight: weight of the connectionist temporal classification loss of the audio encoder's tokens against what
         is said, with a head that training alone has; a decoder learns where to listen much sooner with it.
     """
 
     sequence_length: int = 512
     recording_frames: tuple[int, ...] = (320, 640)
-    placed_rate: float = 0.5
     ctc_weight: float = 1.0
 
     def __post_init__(self) -> None:
@@ -118,5 +116,4 @@ class ThinkerTrainingConfig(LanguageModelTrainingConfig):
         frames = self.recording_frames
         increasing = bool(frames) and min(frames) > 0 and sorted(set(frames)) == list(frames)
         require(increasing, self, "recording_frames", "one number of frames or more, increasing")
-        require(0 <= self.placed_rate <= 1, self, "placed_rate", "a number in 0..1")
         require(self.ctc_weight >= 0, self, "ctc_weight", "0 or more")

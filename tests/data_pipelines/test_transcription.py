@@ -1,5 +1,7 @@
 """Recordings as conversations: what is said and when, wherever in the recording it starts."""
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
@@ -28,7 +30,12 @@ def reader(small_corpus):
     texts = [write_answer(spoken(record), TranscriptionConfig()) for record in small_corpus.split("train")]
     tokenizer = ChatTokenizer.train(texts, 400)
     layout = SequenceConfig(audio_timestamp_interval=1.6, audio_timestamp_range=(0.8, 1.6))
-    return TranscriptionReader(tokenizer, AudioFeatureConfig(), audio_encoder_tiny(), layout, TranscriptionConfig())
+    config = TranscriptionConfig(placed_rate=0.0, cropped_rate=0.0)
+    return TranscriptionReader(tokenizer, AudioFeatureConfig(), audio_encoder_tiny(), layout, config)
+
+
+def varied(reader, **rates):
+    return dataclasses.replace(reader, config=dataclasses.replace(reader.config, **rates))
 
 
 @given(WORDS)
@@ -49,7 +56,7 @@ def test_speech_that_begins_later_is_said_to_begin_later(reader, small_corpus):
     size = reader.features.num_frames(len(record["audio"]))
     seen = set()
     for seed in range(6):
-        example = reader.example(record, np.random.default_rng(seed), frames=FRAMES, placed_rate=1.0)
+        example = varied(reader, placed_rate=1.0).example(record, np.random.default_rng(seed), FRAMES)
         (recording,) = example.recordings
         assert size <= len(recording) <= FRAMES
         text = reader.tokenizer.decode(example.sequence.tokens[example.sequence.loss_weights > 0])
@@ -57,17 +64,43 @@ def test_speech_that_begins_later_is_said_to_begin_later(reader, small_corpus):
         assert answer.words == record["text"].split()
         lead = (len(recording) - size) * reader.features.hop_size / reader.features.sample_rate
         # To a tenth of a second, and a frame of the recording's length.
-        np.testing.assert_allclose(answer.starts, spoken(record, lead).starts, atol=0.05 + 0.011)
+        np.testing.assert_allclose(answer.starts, spoken(record, -lead).starts, atol=0.05 + 0.011)
         seen.add(len(recording))
     assert len(seen) > 1
-    alone = reader.example(record, np.random.default_rng(0), frames=FRAMES, placed_rate=0.0)
+    alone = reader.example(record, np.random.default_rng(0), FRAMES)
     assert len(alone.recordings[0]) == size
+
+
+def test_a_piece_of_a_recording_has_the_words_of_which_most_is_left(reader, small_corpus):
+    records, whole, empty = small_corpus.split("train"), 0, 0
+    for number in range(len(records)):
+        record = records[number]
+        example = varied(reader, cropped_rate=1.0).example(record, np.random.default_rng(number), 100)
+        assert len(example.recordings[0]) <= 100
+        text = reader.tokenizer.decode(example.sequence.tokens[example.sequence.loss_weights > 0])
+        answer, words = read_answer(text), record["text"].split()
+        assert " ".join(answer.words) in record["text"]
+        assert all(0 <= start <= 1.0 for start in answer.starts)
+        assert reader.tokenizer.decode(example.transcripts[0]) == " ".join(answer.words)
+        whole += answer.words == words
+        empty += not answer.words
+    assert whole + empty < len(records) // 2  # pieces, most of them
+
+
+def test_a_word_that_is_cut_is_said_where_most_of_it_is_left():
+    marks = {"char_start": [0, 5], "char_end": [4, 10], "start_s": [0.0, 1.0], "end_s": [1.0, 2.0]}
+    record = {"text": "alfa bravo", "words": {name: np.array(values) for name, values in marks.items()}}
+    assert spoken(record, 0.1, 1.9) == Spoken(["alfa", "bravo"], [0.0, 0.9])
+    assert spoken(record, 0.3, 2.0) == Spoken(["bravo"], [0.7])
+    assert spoken(record, 0.0, 1.7) == Spoken(["alfa"], [0.0])
+    assert spoken(record, 0.3, 1.7) == Spoken([], [])
+    assert spoken(record, -0.5) == Spoken(["alfa", "bravo"], [0.5, 1.5])
 
 
 def test_an_example_begins_with_its_prompt_and_has_a_token_for_each_piece_of_the_transcript(reader, small_corpus):
     record = small_corpus.split("train")[1]
     prompt = reader.prompt(record)
-    example = reader.example(record, np.random.default_rng(0), frames=0, placed_rate=1.0)
+    example = reader.example(record, np.random.default_rng(0), FRAMES)
     heard = int(np.sum(example.sequence.kinds == Kind.AUDIO))
     assert (
         heard == reader.audio.num_tokens(len(example.recordings[0])) == int(np.sum(prompt.sequence.kinds == Kind.AUDIO))
