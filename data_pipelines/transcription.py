@@ -92,9 +92,9 @@ class TranscriptionReader:
     sequence: SequenceConfig
     config: TranscriptionConfig
 
-    def prompt(self, record: dict[str, Any]) -> Example:
-        """The recording and the request, ready for a reply."""
-        return self._example(record["audio"], [self._asked()], reply=True)
+    def prompt(self, audio: np.ndarray) -> Example:
+        """A recording, samples `[n]`, and the request, ready for a reply."""
+        return self._example(audio, [self._asked()], reply=True)
 
     def example(self, record: dict[str, Any], rng: np.random.Generator, frames: int) -> Example:
         """The whole conversation and the transcript's tokens; the recording has at most `frames` feature frames.

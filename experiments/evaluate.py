@@ -4,7 +4,8 @@ Command: python -m experiments.evaluate --task=asr|media --checkpoint=out/thinke
 
 `asr`: what a Thinker hears in the test splits of a speech corpus. It prints for every split the word error rate of the
 greedy answers with its 95 % bootstrap interval over sentences, and how far the times that it writes are from where the
-words start. Voices that no training split has are a split of their own.
+words start. Voices that no training split has are a split of their own. Recordings longer than `--window` are heard
+piece by piece, each from the last word of the one before.
 `media`: how many questions about rendered pictures and clips it answers right; about clips with their sound alone, with
 their pictures alone, and with both, by what a question needs. A time counts as right within 0.3 s.
 Cost: about a minute on two CPU cores (`asr`), a few (`media`).
@@ -26,6 +27,9 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "the directory of a model 
 _DATA = flags.DEFINE_string("data", None, "a dataset; by default `corpus` (asr) or `media` beside the checkpoint.")
 _SPLITS = flags.DEFINE_list("splits", [], "splits of it; by default all that no training takes.")
 _BATCH = flags.DEFINE_integer("batch_size", 32, "conversations at a time.", lower_bound=1)
+_WINDOW = flags.DEFINE_float(
+    "window", 3.0, "asr: seconds that are heard at a time, where a recording is longer; 0: all of it.", lower_bound=0.0
+)
 _JSON = flags.DEFINE_string("json", None, "where figures and answers are written.")
 
 
@@ -50,13 +54,13 @@ def evaluate_asr(checkpoint: Path) -> dict[str, Any]:
     from data_pipelines.speech_corpus.builder import open_corpus
     from experiments.thinker.asr import Listener, describe, score
 
-    listener = Listener(*_load(checkpoint))
+    listener = Listener(*_load(checkpoint), window=_WINDOW.value or None)
     corpus = open_corpus(_DATA.value or checkpoint.parent / "corpus")
     splits = _SPLITS.value or [split.name for split in corpus.config.splits if split.held_out]
     found: dict[str, Any] = {}
     for name in splits:
         records = list(corpus.split(name))
-        found[name] = score(records, listener.listen(records, _BATCH.value))
+        found[name] = score(records, listener.listen([record["audio"] for record in records], _BATCH.value))
         print(describe(name, found[name]), flush=True)
     return {"task": "asr", "checkpoint": str(checkpoint), "splits": found}
 

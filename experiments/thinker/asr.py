@@ -8,6 +8,7 @@ import statistics
 from typing import Any
 
 import jiwer
+import numpy as np
 
 from data_pipelines.transcription import Spoken, TranscriptionConfig, TranscriptionReader, read_answer, spoken
 from experiments.metrics import bootstrap_interval
@@ -16,6 +17,7 @@ from qomni_jax.thinker.storage import StoredThinker, Tokenizer
 
 _TOKENS_PER_SECOND = 48  # of an answer: more than anybody says
 _LEAST_TOKENS = 64
+_LEAST_SECONDS = 0.16  # a token: nothing is heard in less, and a passage goes on by no less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,27 +35,78 @@ class Heard:
 
 
 class Listener:
-    """A Thinker that transcribes. Raises ValueError for one that does not hear."""
+    """A Thinker that transcribes. Raises ValueError for one that does not hear.
+
+    `window`: seconds that it hears at a time, where a recording is longer; None: all of it at once.
+    """
 
     def __init__(
-        self, stored: StoredThinker, params: Any, tokenizer: Tokenizer, asked: TranscriptionConfig | None = None
+        self,
+        stored: StoredThinker,
+        params: Any,
+        tokenizer: Tokenizer,
+        window: float | None = None,
+        asked: TranscriptionConfig | None = None,
     ):
         if stored.config.audio is None:
             raise ValueError("a Thinker without an audio encoder: accepted is one that hears")
         asked = asked or TranscriptionConfig()
         self._reader = TranscriptionReader(tokenizer, stored.features, stored.config.audio, stored.sequence, asked)
         self._answerer = Answerer(stored, params, tokenizer)
+        self._window = window
 
-    def listen(self, records: Sequence[dict[str, Any]], batch_size: int) -> list[Spoken]:
-        """The answer to each recording; recordings of like length share a batch."""
-        order = sorted(range(len(records)), key=lambda index: len(records[index]["audio"]))
+    def listen(self, recordings: Sequence[np.ndarray], batch_size: int) -> list[Spoken]:
+        """What is said in each recording, int16 or float `[n]`."""
+        rate = self._reader.features.sample_rate
+        passages = [Passage(len(audio) / rate, self._window) for audio in recordings]
+        while waiting := [number for number, passage in enumerate(passages) if not passage.done]:
+            pieces = []
+            for number in waiting:
+                start, end = passages[number].piece
+                pieces.append(recordings[number][round(start * rate) : round(end * rate)])
+            for number, answer in zip(waiting, self._hear(pieces, batch_size), strict=True):
+                passages[number].hear(answer)
+        return [passage.said for passage in passages]
+
+    def _hear(self, recordings: Sequence[np.ndarray], batch_size: int) -> list[Spoken]:
+        """The answer to each recording; those of like length share a batch."""
+        order = sorted(range(len(recordings)), key=lambda index: len(recordings[index]))
         found: dict[int, Spoken] = {}
         for batch in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
-            seconds = len(records[batch[-1]]["audio"]) / self._reader.features.sample_rate
-            examples = [self._reader.prompt(records[index]) for index in batch]
+            seconds = len(recordings[batch[-1]]) / self._reader.features.sample_rate
+            examples = [self._reader.prompt(recordings[index]) for index in batch]
             answers = self._answerer.answer(examples, max(_LEAST_TOKENS, int(_TOKENS_PER_SECOND * seconds)))
             found |= zip(batch, map(read_answer, answers), strict=True)
-        return [found[index] for index in range(len(records))]
+        return [found[index] for index in range(len(recordings))]
+
+
+class Passage:
+    """A recording of `seconds` that is heard `window` seconds at a time: by its own timestamps it goes on from the last
+    word of a piece, which may have been cut, and hears that one again.
+
+    Source: as Whisper transcribes long recordings, with times of words.
+    """
+
+    def __init__(self, seconds: float, window: float | None):
+        self._seconds, self._window, self._start = seconds, window or seconds, 0.0
+        self.said, self.done = Spoken([], []), False
+
+    @property
+    def piece(self) -> tuple[float, float]:
+        """What is to be heard next: start and end in seconds."""
+        return self._start, min(self._start + self._window, self._seconds)
+
+    def hear(self, answer: Spoken) -> None:
+        """Takes what was heard in that piece."""
+        start, end = self.piece
+        words, times = answer
+        self.done = end >= self._seconds - _LEAST_SECONDS
+        keep, step = len(words), self._window
+        if not self.done and times and times[-1] >= _LEAST_SECONDS:  # not so for NaN, a word without a time
+            keep, step = len(words) - 1, times[-1]
+        self.said.words.extend(words[:keep])
+        self.said.starts.extend(start + time for time in times[:keep])
+        self._start = start + step
 
 
 def score(records: Sequence[dict[str, Any]], answers: Sequence[Spoken]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def test_a_word_that_is_cut_is_said_where_most_of_it_is_left():
 
 def test_an_example_begins_with_its_prompt_and_has_a_token_for_each_piece_of_the_transcript(reader, small_corpus):
     record = small_corpus.split("train")[1]
-    prompt = reader.prompt(record)
+    prompt = reader.prompt(record["audio"])
     example = reader.example(record, np.random.default_rng(0), FRAMES)
     heard = int(np.sum(example.sequence.kinds == Kind.AUDIO))
     assert (

@@ -12,7 +12,8 @@ from qomni_jax.sequence.chat import Text, Turn
 def record(text: str, starts: list[float]) -> dict:
     ends = np.cumsum([len(word) + 1 for word in text.split()])
     begins = [0, *ends[:-1]]
-    words = {"char_start": np.array(begins), "char_end": ends - 1, "start_s": np.array(starts, np.float32)}
+    times = np.array(starts, np.float32)
+    words = {"char_start": np.array(begins), "char_end": ends - 1, "start_s": times, "end_s": times + 0.4}
     return {"id": text, "text": text, "words": words}
 
 
@@ -65,3 +66,39 @@ def test_shares_are_by_what_is_needed_and_what_was_given():
         "needs audio, given both": 1.0,
         "kind kind": 1.0,
     }
+
+
+class Words(dict):
+    """A recording of words, `{start: (word, end)}`, and what a perfect listener says of a piece of it."""
+
+    def heard(self, start: float, end: float) -> Spoken:
+        whole = [(at, word) for at, (word, until) in self.items() if at >= start - 1e-6 and until <= end + 1e-6]
+        return Spoken([word for _, word in whole], [round(at - start, 3) for at, _ in whole])
+
+
+WORDS = Words({0.5 * number: (f"w{number}", 0.5 * number + 0.5) for number in range(20)})
+
+
+@pytest.mark.parametrize("window", [1.0, 1.3, 3.0, 10.0, 20.0, None])
+def test_a_passage_heard_in_pieces_has_every_word_once(window):
+    passage, pieces = asr.Passage(10.0, window), 0
+    while not passage.done:
+        start, end = passage.piece
+        assert end - start <= (window or 10.0) + 1e-6
+        passage.hear(WORDS.heard(start, end))
+        pieces += 1
+    assert passage.said.words == [word for word, _ in WORDS.values()]
+    np.testing.assert_allclose(passage.said.starts, list(WORDS), atol=1e-6)
+    assert (pieces == 1) == (window is None or window >= 10.0)
+
+
+def test_a_passage_goes_on_where_nothing_is_heard_or_a_word_has_no_time():
+    passage = asr.Passage(5.0, 2.0)
+    passage.hear(Spoken([], []))
+    assert passage.piece == (2.0, 4.0)
+    passage.hear(Spoken(["well"], [float("nan")]))
+    assert passage.piece == (4.0, 5.0)
+    passage.hear(Spoken(["alfa"], [0.5]))
+    assert passage.done
+    assert passage.said.words == ["well", "alfa"]
+    assert passage.said.starts[1] == 4.5
