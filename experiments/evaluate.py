@@ -28,7 +28,7 @@ _DATA = flags.DEFINE_string("data", None, "a dataset; by default `corpus` (asr) 
 _SPLITS = flags.DEFINE_list("splits", [], "splits of it; by default all that no training takes.")
 _BATCH = flags.DEFINE_integer("batch_size", 32, "conversations at a time.", lower_bound=1)
 _WINDOW = flags.DEFINE_float(
-    "window", 3.0, "asr: seconds that are heard at a time, where a recording is longer; 0: all of it.", lower_bound=0.0
+    "window", 2.0, "asr: seconds that are heard at a time, where a recording is longer; 0: all of it.", lower_bound=0.0
 )
 _JSON = flags.DEFINE_string("json", None, "where figures and answers are written.")
 

@@ -90,6 +90,7 @@ class Passage:
     def __init__(self, seconds: float, window: float | None):
         self._seconds, self._window, self._start = seconds, window or seconds, 0.0
         self.said, self.done = Spoken([], []), False
+        self._expected: str | None = None  # the word that the next piece begins with
 
     @property
     def piece(self) -> tuple[float, float]:
@@ -99,14 +100,22 @@ class Passage:
     def hear(self, answer: Spoken) -> None:
         """Takes what was heard in that piece."""
         start, end = self.piece
-        words, times = answer
+        words, times = self._without_tail(answer)
         self.done = end >= self._seconds - _LEAST_SECONDS
         keep, step = len(words), self._window
         if not self.done and times and times[-1] >= _LEAST_SECONDS:  # not so for NaN, a word without a time
             keep, step = len(words) - 1, times[-1]
+        self._expected = words[keep] if keep < len(words) else None
         self.said.words.extend(words[:keep])
         self.said.starts.extend(start + time for time in times[:keep])
         self._start = start + step
+
+    def _without_tail(self, answer: Spoken) -> Spoken:
+        """The answer without the end of the word before, where a timestamp was too early: that word is written again, and
+        then the one that the piece was to begin with."""
+        words, times = answer
+        tail = self._expected is not None and words[:1] == self.said.words[-1:] and words[1:2] == [self._expected]
+        return Spoken(words[1:], times[1:]) if tail else answer
 
 
 def score(records: Sequence[dict[str, Any]], answers: Sequence[Spoken]) -> dict[str, Any]:

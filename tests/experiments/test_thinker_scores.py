@@ -102,3 +102,12 @@ def test_a_passage_goes_on_where_nothing_is_heard_or_a_word_has_no_time():
     assert passage.done
     assert passage.said.words == ["well", "alfa"]
     assert passage.said.starts[1] == 4.5
+
+
+def test_a_word_whose_end_is_heard_again_at_a_seam_is_written_once():
+    passage = asr.Passage(4.0, 2.0)
+    passage.hear(Spoken(["alfa", "bravo"], [0.0, 1.2]))
+    assert passage.piece == (1.2, 3.2)
+    passage.hear(Spoken(["alfa", "bravo", "charlie"], [0.0, 0.1, 1.0]))
+    passage.hear(Spoken(["charlie", "delta"], [0.0, 0.7]))
+    assert passage.said.words == ["alfa", "bravo", "charlie", "delta"]
