@@ -198,7 +198,7 @@ class _State(NamedTuple):
     codes: Array  # [B, Q] the frame
     embedded: Array  # [B, D] its embeddings, summed
     said: Array  # [B, V] codes of codebook 0 that were said, or [B, 0] where no penalty asks
-    index: Array  # [] frames before it
+    number: Array  # [] frames before it
     shift: Array  # [B] next position less the length of the row
     keys: Array  # [B] numbers that the rows' draws are made from
 
@@ -271,7 +271,7 @@ def _step(settings: _Settings, params: Any, state: _State, text: Array) -> _Stat
     positions = (state.cache.lengths - state.cache.first + state.shift)[:, None]
     x = (state.embedded + text)[:, None]
     out = Qwen3OmniTalker(settings.config).apply({"params": params}, x, positions, cache=state.cache)
-    index = state.index + 1
+    index = state.number + 1
     frame = _frame(settings, params, out.hidden[:, 0], out.logits[:, 0], state.said, index, state.keys)
     return _State(out.cache, *frame, index, state.shift, state.keys)
 
@@ -293,14 +293,14 @@ def _generate(
 
     def going(loop: Any) -> Array:
         state, _, _, over = loop
-        return (state.index + 1 < max_frames) & ~jnp.all(over)
+        return (state.number + 1 < max_frames) & ~jnp.all(over)
 
     def body(loop: Any) -> Any:
         state, codes, lengths, over = loop
-        here = jax.lax.dynamic_index_in_dim(text, jnp.minimum(state.index, text.shape[1] - 1), 1, keepdims=False)
+        here = jax.lax.dynamic_index_in_dim(text, jnp.minimum(state.number, text.shape[1] - 1), 1, keepdims=False)
         state = _step(settings, params, state, here)
         over = over | is_over(state)
-        return state, codes.at[:, state.index].set(state.codes), lengths + ~over, over
+        return state, codes.at[:, state.number].set(state.codes), lengths + ~over, over
 
     over = is_over(state)
     start = (state, codes.at[:, 0].set(state.codes), (~over).astype(jnp.int32), over)

@@ -43,17 +43,17 @@ def compute(golden: Golden, config: Qwen3OmniTalkerConfig, parameters: Any) -> I
     config = dataclasses.replace(config, dtype="float32")
     talker = Qwen3OmniTalker(config)
     prompt = golden["inputs_embeds"]
-    positions = np.broadcast_to(np.arange(prompt.shape[1]), (3, *prompt.shape[:2]))
+    positions = jnp.broadcast_to(jnp.arange(prompt.shape[1]), (3, *prompt.shape[:2]))
 
     def everything(model: Qwen3OmniTalker, given: dict[str, Any]) -> dict[str, Any]:
         output = model(given["inputs_embeds"], positions)
-        pair = jnp.moveaxis(given["cp_prefill_embeds"], 1, 0)
+        hidden, first = jnp.moveaxis(given["cp_prefill_embeds"], 1, 0)
         return {
             "text_projection": model.text_projection(given["tx"]),
             "hidden_projection": model.hidden_projection(given["tx"]),
             "logits": output.logits,
             "hidden": output.hidden,
-            "cp_logits": model.forced_logits(*pair, given["cp_forced"]),
+            "cp_logits": model.forced_logits(hidden, first, given["cp_forced"]),
         }
 
     @jax.jit
