@@ -6,7 +6,7 @@ Command: python -m experiments.talk --checkpoint=DIR [--image=F ...] [--audio=F 
 a released checkpoint that `inspect` accepts (Qwen3.5 with vision, or Qwen3-Omni), with its tokenizer.json. Media come
 before the text, in the order images, recordings, videos. A video brings its sound along when the model hears. Media may
 be of any length: they are decoded and encoded piece by piece, and what stays in memory is what the encoders give and
-the decoder's cache. Speech out needs a Talker of the same family, which is not read from such a checkpoint yet.
+the decoder's cache. The answer is text; how Qwen3-Omni speaks is in `inference.qwen3_omni_speech`.
 Cost: what the checkpoint costs; a tiny one answers in seconds on a CPU.
 """
 

@@ -12,6 +12,7 @@ from qomni_jax.config.decoder import (
     LanguageModelConfig,
 )
 from qomni_jax.config.encoder import EncoderConfig
+from qomni_jax.config.qwen3_omni_talker import CodecTokens, Qwen3OmniTalkerConfig
 from qomni_jax.config.talker import TalkerConfig
 from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.config.vision import VisionEncoderConfig
@@ -251,27 +252,45 @@ def qwen3_omni_thinker() -> ThinkerConfig:
     """The Thinker of Qwen3-Omni-30B-A3B: attention alone, no shared expert, DeepStack."""
     language_model = LanguageModelConfig(
         vocab_size=152_064,
-        decoder=DecoderConfig(
+        decoder=_qwen3_attention(
             model_dim=2048,
             periods=48,
-            pattern=("attention",),
-            attention=AttentionConfig(
-                num_heads=32,
-                num_kv_heads=4,
-                head_dim=128,
-                rotary_fraction=1.0,
-                rope_theta=1e6,
-                mrope_section=(24, 20, 20),
-                gated=False,
-            ),
+            num_heads=32,
+            num_kv_heads=4,
+            sections=(24, 20, 20),
             feed_forward=FeedForwardConfig(hidden_dim=0, num_experts=128, top_k=8, expert_dim=768),
-            gdn=GatedDeltaNetConfig(
-                num_key_heads=16, num_value_heads=32, head_key_dim=128, head_value_dim=128, chunk_size=64
-            ),
-            zero_centred_norms=False,
         ),
     )
     return ThinkerConfig(language_model, qwen3_omni_audio(), qwen3_omni_vision())
+
+
+def qwen3_omni_talker() -> Qwen3OmniTalkerConfig:
+    """The Talker of Qwen3-Omni-30B-A3B with its code predictor: 3.3 billion parameters, about 0.3 read a token."""
+    return Qwen3OmniTalkerConfig(
+        decoder=_qwen3_attention(
+            periods=20,
+            num_heads=16,
+            num_kv_heads=2,
+            sections=(24, 20, 20),
+            feed_forward=FeedForwardConfig(hidden_dim=768, num_experts=128, top_k=6, expert_dim=384),
+        ),
+        predictor=_qwen3_attention(
+            periods=5,
+            num_heads=16,
+            num_kv_heads=8,
+            sections=None,
+            feed_forward=FeedForwardConfig(hidden_dim=3072, num_experts=0),
+        ),
+        tokens=CodecTokens(
+            pad=2148,
+            bos=2149,
+            eos=2150,
+            nothink=2155,
+            think_bos=2156,
+            think_eos=2157,
+            speakers=(("chelsie", 2301), ("ethan", 2302), ("aiden", 2303)),
+        ),
+    )
 
 
 def qwen3_omni_code2wav() -> WaveformCodecConfig:
@@ -288,6 +307,37 @@ def qwen3_omni_code2wav() -> WaveformCodecConfig:
 
 _AUT_BLOCKS = EncoderConfig(model_dim=1280, num_layers=32, num_heads=20, mlp_dim=5120)
 _VISION_BLOCKS = EncoderConfig(model_dim=1152, num_layers=27, num_heads=16, mlp_dim=4304, norm_eps=1e-6, gelu="tanh")
+
+
+def _qwen3_attention(
+    periods: int,
+    num_heads: int,
+    num_kv_heads: int,
+    feed_forward: FeedForwardConfig,
+    *,
+    sections: tuple[int, ...] | None,
+    model_dim: int = 1024,
+) -> DecoderConfig:
+    """A decoder of Qwen3-Omni: attention alone, plain norms."""
+    return DecoderConfig(
+        model_dim=model_dim,
+        periods=periods,
+        pattern=("attention",),
+        attention=AttentionConfig(
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=128,
+            rotary_fraction=1.0,
+            rope_theta=1e6,
+            mrope_section=sections,
+            gated=False,
+        ),
+        feed_forward=feed_forward,
+        gdn=GatedDeltaNetConfig(
+            num_key_heads=16, num_value_heads=32, head_key_dim=128, head_value_dim=128, chunk_size=64
+        ),
+        zero_centred_norms=False,
+    )
 
 
 def _experts(num_experts: int, top_k: int, width: int) -> FeedForwardConfig:

@@ -111,8 +111,8 @@ class Passage:
         self._start = start + step
 
     def _without_tail(self, answer: Spoken) -> Spoken:
-        """The answer without the end of the word before, where a timestamp was too early: that word is written again, and
-        then the one that the piece was to begin with."""
+        """The answer without the end of the word before, where a timestamp was too early: that word is written again,
+        and then the one that the piece was to begin with."""
         words, times = answer
         tail = self._expected is not None and words[:1] == self.said.words[-1:] and words[1:2] == [self._expected]
         return Spoken(words[1:], times[1:]) if tail else answer

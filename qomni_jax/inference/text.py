@@ -12,7 +12,7 @@ import numpy as np
 from qomni_jax.config.decoder import LanguageModelConfig
 from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.inference.prompts import Prompt, Rows, check_room, stack_prompts, widen
-from qomni_jax.layers.decoder import Cache
+from qomni_jax.layers.decoder import Cache, layer_intermediates
 from qomni_jax.layers.language_model import LanguageModel, empty_language_model_cache
 from qomni_jax.ops.sampling import penalize_repetition, sample
 from qomni_jax.thinker.model import MediaFeatures, place_features
@@ -24,6 +24,7 @@ class Prefilled(NamedTuple):
     cache: Cache
     logits: Array  # [B, V] of the token after each prompt
     hidden: Array  # [B, D] of each prompt's last token, after the final norm
+    kept: Array | None = None  # [B, T, D] of every token, the output of layer `kept_layer`
 
 
 class Places(NamedTuple):
@@ -54,6 +55,7 @@ class TextGenerator:
       stop_tokens: each ends its row.
       prefill_chunk: prompt tokens of one call; longer prompts take several.
       sampling: how tokens are drawn; greedy by default. The repetition penalty looks at the prompt as well.
+      kept_layer: the layer, counted from 1, whose output at every token of the prompts `prefill` keeps; None: none.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class TextGenerator:
         stop_tokens: Sequence[int] = (),
         prefill_chunk: int = 2048,
         sampling: SamplingConfig | None = None,
+        kept_layer: int | None = None,
     ):
         if prefill_chunk < 1:
             raise ValueError(f"prefill_chunk {prefill_chunk}: accepted is 1 or more")
         self.config, self.params, self.capacity = config, params, capacity
         self.stop_tokens = tuple(stop_tokens)
         self.prefill_chunk, self.sampling = prefill_chunk, sampling or SamplingConfig()
+        self.kept_layer = kept_layer
 
     def prefill(self, prompts: Sequence[Prompt | Sequence[int]], features: MediaFeatures | None = None) -> Prefilled:
         """Reads prompts of any lengths, each at least one token; `features` is the table that their slots name rows of.
@@ -87,10 +91,15 @@ class TextGenerator:
         cache = empty_language_model_cache(self.config, batch, steps - longest + self.capacity)
         dim, vocab = self.config.decoder.model_dim, self.config.vocab_size
         state = Prefilled(cache, jnp.zeros((batch, vocab)), jnp.zeros((batch, dim), self.config.dtype))
+        kept = []
         for start in range(0, steps, chunk):
             tokens, places = rows_between(rows, start, start + chunk, features)
-            state = prefill_chunk(self.config, self.params, state, tokens, jnp.asarray(rows.lengths - start), places)
-        return state
+            left = jnp.asarray(rows.lengths - start)
+            state = prefill_chunk(self.config, self.params, state, tokens, left, places, kept_layer=self.kept_layer)
+            if state.kept is not None:
+                kept.append(state.kept)
+                state = state._replace(kept=None)
+        return state._replace(kept=jnp.concatenate(kept, axis=1)[:, :longest]) if kept else state
 
     def generate(
         self,
@@ -98,12 +107,14 @@ class TextGenerator:
         max_new_tokens: int,
         keys: Sequence[int] | None = None,
         features: MediaFeatures | None = None,
+        prefilled: Prefilled | None = None,
     ) -> list[list[int]]:
         """The answer to each prompt, at most `max_new_tokens` tokens; prompts and `features` as in `prefill`.
 
-        `keys`: a number a row, which the row's draws are made from (default: its place in the batch).
+        `keys`: a number a row, which the row's draws are made from (default: its place in the batch). `prefilled`: what
+        `prefill` gave for the same prompts, if they have been read already; its cache is used up.
         """
-        settings, cache, start = self._start(prompts, max_new_tokens, keys, features)
+        settings, cache, start = self._start(prompts, max_new_tokens, keys, features, prefilled)
         said, _ = _generate(settings, self.params, cache, start)
         return as_lists(said)
 
@@ -113,9 +124,10 @@ class TextGenerator:
         max_new_tokens: int,
         key: int = 0,
         features: MediaFeatures | None = None,
+        prefilled: Prefilled | None = None,
     ) -> Iterator[int]:
         """The tokens that `generate` gives for this prompt and key, one by one as they are drawn."""
-        settings, cache, start = self._start([prompt], max_new_tokens, [key], features)
+        settings, cache, start = self._start([prompt], max_new_tokens, [key], features, prefilled)
         # The number of tokens is the caller's affair: one compiled step serves all.
         settings = settings._replace(max_new_tokens=0, stop_tokens=())
         loop = _begin_jit(settings, cache, start)
@@ -132,13 +144,14 @@ class TextGenerator:
         max_new_tokens: int,
         keys: Sequence[int] | None,
         features: MediaFeatures | None,
+        prefilled: Prefilled | None,
     ) -> tuple["_Settings", Cache, "_Start"]:
         check_room(prompts, max_new_tokens, self.capacity)
         keys = range(len(prompts)) if keys is None else keys
         if len(keys) != len(prompts):
             raise ValueError(f"{len(keys)} keys for {len(prompts)} prompts: accepted is one each")
         rows = stack_prompts(prompts, self.capacity)
-        state = self._read(rows, features)
+        state = self._read(rows, features) if prefilled is None else prefilled
         settings = _Settings(self.config, self.sampling, max_new_tokens, self.stop_tokens)
         numbers = jnp.asarray([int(key) % 2**32 for key in keys], jnp.uint32)
         start = _Start(state.logits, jnp.asarray(rows.shift), numbers, self._present(rows))
@@ -182,7 +195,7 @@ def is_stop(tokens: Array, stop_tokens: tuple[int, ...]) -> Array:
     return jnp.isin(tokens, jnp.asarray(stop_tokens, jnp.int32)) if stop_tokens else jnp.zeros(tokens.shape, bool)
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+@functools.partial(jax.jit, static_argnums=0, static_argnames="kept_layer", donate_argnums=2)
 def prefill_chunk(
     config: LanguageModelConfig,
     params: Any,
@@ -190,14 +203,19 @@ def prefill_chunk(
     tokens: Array,
     remaining: Array,
     places: Places = NO_PLACES,
+    *,
+    kept_layer: int | None = None,
 ) -> Prefilled:
-    """Reads one chunk of `tokens [B, T]`, of which row b still has `remaining[b]` (0 or fewer: it is over)."""
+    """Reads one chunk of `tokens [B, T]`, of which row b still has `remaining[b]` (0 or fewer: it is over).
+
+    `kept` of what is returned is the chunk's alone.
+    """
     model, variables = LanguageModel(config), {"params": params}
     steps = tokens.shape[1]
     embeddings, deepstack = placed(model, variables, tokens, places)
     mask = (jnp.arange(steps) < remaining[:, None]).astype(jnp.float32)
     last = jnp.clip(remaining - 1, 0, steps - 1)
-    out = model.apply(
+    out, sowed = model.apply(
         variables,
         tokens,
         places.positions,
@@ -206,13 +224,19 @@ def prefill_chunk(
         embeddings=embeddings,
         features=deepstack,
         logits_at=last,
+        mutable=[] if kept_layer is None else ["intermediates"],
     )
+    kept = None
+    if kept_layer is not None:
+        layers = layer_intermediates(config.decoder, sowed["intermediates"]["decoder"])
+        kept = layers[kept_layer - 1]["hidden"]
     ends_here = ((remaining > 0) & (remaining <= steps))[:, None]
     hidden = jnp.take_along_axis(out.hidden, last[:, None, None], axis=1)[:, 0]
     return Prefilled(
         out.cache,
         jnp.where(ends_here, out.logits[:, 0], state.logits),
         jnp.where(ends_here, hidden, state.hidden),
+        kept,
     )
 
 

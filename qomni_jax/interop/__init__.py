@@ -1,9 +1,9 @@
-"""Released checkpoints in and out: Qwen3.5 (dense, experts, MTP heads, vision), Qwen3-Next, Qwen3-Omni's Thinker.
+"""Released checkpoints in and out: Qwen3.5 (dense, experts, MTP heads, vision), Qwen3-Next, Qwen3-Omni.
 
 `open_thinker` and `open_language_model` read a released directory or one of ours; `open_audio_encoder`,
-`open_vision_encoder` and `open_codec` a released one of an encoder or a codec, or of a model that holds it; `python -m
-qomni_jax.interop --help` lists the commands. Weights are read and written a block at a time: the host holds the
-destination and a few megabytes.
+`open_vision_encoder`, `open_codec` and `open_talker` a released one of that part, or of a model that holds it;
+`open_qwen3_omni` the whole model that speaks; `python -m qomni_jax.interop --help` lists the commands. Weights are read
+and written a block at a time: the host holds the destination and a few megabytes.
 """
 
 from qomni_jax.interop.codec_model import open_codec
@@ -11,6 +11,7 @@ from qomni_jax.interop.encoder_model import open_audio_encoder, open_vision_enco
 from qomni_jax.interop.model import open_language_model
 from qomni_jax.interop.save import export, export_thinker
 from qomni_jax.interop.storage import Description, save
+from qomni_jax.interop.talker_model import open_qwen3_omni, open_talker
 from qomni_jax.interop.thinker_model import open_thinker
 from qomni_jax.storage.errors import CheckpointError
 
@@ -22,6 +23,8 @@ __all__ = [
     "open_audio_encoder",
     "open_codec",
     "open_language_model",
+    "open_qwen3_omni",
+    "open_talker",
     "open_thinker",
     "open_vision_encoder",
     "save",

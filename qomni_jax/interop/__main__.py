@@ -2,12 +2,12 @@
 
 Reads Qwen3.5 (dense and mixture of experts, with vision or without), Qwen3-Next and Qwen3-Omni. Where a checkpoint has
 encoders, `convert` and `export` take the whole Thinker: language model, encoders, and the files of tokenizer and
-processor beside them; `--part=language_model` takes that part alone. Talker and codec of Qwen3-Omni are listed and
-left alone. `inspect`, `export` and `verify` read what `convert` wrote as they read the checkpoint that it came from.
-`verify` also reads the audio encoder of Qwen3-Omni and the vision encoders of Qwen3.5 and Qwen3-Omni alone; `verify`
-and `inspect` also codecs: Qwen3-Omni's Code2Wav, the decoder of the Qwen3-TTS 12 Hz tokenizer, and Mimi. Exit code 0:
-done. 1: `verify` found a tensor out of tolerance. 2: an input is not accepted, and nothing was written; one line says
-which and why.
+processor beside them; `--part=language_model` takes that part alone; Talker and codec of Qwen3-Omni are listed and left
+alone. `inspect`, `export` and `verify` read what `convert` wrote as they read the checkpoint that it came from.
+`verify` also reads the audio encoder of Qwen3-Omni, the vision encoders of Qwen3.5 and Qwen3-Omni, and Qwen3-Omni's
+Talker, each alone, and the whole of Qwen3-Omni with its speech; `verify` and `inspect` also codecs: Qwen3-Omni's
+Code2Wav, the decoder of the Qwen3-TTS 12 Hz tokenizer, and Mimi. Exit code 0: done. 1: `verify` found a tensor out of
+tolerance. 2: an input is not accepted, and nothing was written; one line says which and why.
 """
 
 import argparse

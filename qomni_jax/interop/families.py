@@ -26,8 +26,8 @@ class Family(NamedTuple):
       top_k_switch: the config says whether the chosen experts' probabilities are scaled to sum to 1.
       mrope_section: what a config that omits it means; None where the family has one position a token.
       hybrid: three Gated DeltaNet layers to one of attention, zero-centred norms, gated attention of which a quarter
-        is rotated, a shared expert; otherwise attention alone with plain norms, all of it rotated, no gate, no shared
-        expert (Qwen3).
+        is rotated; otherwise attention alone with plain norms, all of it rotated, no gate (Qwen3).
+      shared_expert: stands beside the experts.
       outer_type: `model_type` of a config that holds the composite one's as `thinker_config`.
     """
 
@@ -40,6 +40,7 @@ class Family(NamedTuple):
     top_k_switch: bool
     mrope_section: tuple[int, ...] | None
     hybrid: bool = True
+    shared_expert: bool = True
     outer_type: str | None = None
 
     @property
@@ -89,6 +90,7 @@ FAMILIES = (
         top_k_switch=True,
         mrope_section=(24, 20, 20),
         hybrid=False,
+        shared_expert=False,
         outer_type="qwen3_omni_moe",
     ),
 )
@@ -135,7 +137,7 @@ def parse_config(config: Mapping[str, Any], source: str = "config.json") -> Rele
         inherited = {key: config[key] for key in ("tie_word_embeddings", "dtype", "torch_dtype") if key in config}
         text = {**text, **{key: value for key, value in inherited.items() if value is not None}}
     try:
-        return ReleasedModel(family, composite, text, _language_model(family, Fields(text)))
+        return ReleasedModel(family, composite, text, read_language_model(family, Fields(text)))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{source}: {error}") from None
 
@@ -194,7 +196,7 @@ def released_config(
             "moe_intermediate_size": feed_forward.expert_dim,
             "router_aux_loss_coef": config.router_aux_weight,
         }
-        if family.hybrid:
+        if family.shared_expert:
             fields["shared_expert_intermediate_size"] = feed_forward.hidden_dim
         if family.top_k_switch:
             fields["norm_topk_prob"] = feed_forward.normalize_top_k
@@ -206,7 +208,8 @@ def released_config(
     return dict(sorted({**{k: v for k, v in original.items() if k not in dropped}, **fields}.items()))
 
 
-def _language_model(family: Family, fields: Fields) -> LanguageModelConfig:
+def read_language_model(family: Family, fields: Fields) -> LanguageModelConfig:
+    """Ours of the fields of a language model. Raises ValueError, naming the field, as `parse_config` says."""
     fields.require(**_FIXED, attn_output_gate=family.hybrid)
     dtype = fields.values.get("dtype") or fields.values.get("torch_dtype")
     pattern, periods = _pattern(family, fields)
@@ -276,7 +279,7 @@ def _feed_forward(family: Family, fields: Fields) -> FeedForwardConfig:
     if not family.experts or not fields.whole("num_experts"):
         return FeedForwardConfig(hidden_dim=fields.whole("intermediate_size"), num_experts=0)
     return FeedForwardConfig(
-        hidden_dim=fields.whole("shared_expert_intermediate_size") if family.hybrid else 0,
+        hidden_dim=fields.whole("shared_expert_intermediate_size") if family.shared_expert else 0,
         num_experts=fields.whole("num_experts"),
         top_k=fields.whole("num_experts_per_tok"),
         expert_dim=fields.whole("moe_intermediate_size"),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qomni_jax.config.decoder import LanguageModelConfig
+from qomni_jax.config.decoder import DecoderConfig, LanguageModelConfig
 from qomni_jax.interop.families import Family
 
 _EMBEDDING = "embed_tokens.weight"
@@ -143,14 +143,9 @@ def key_map(config: LanguageModelConfig, family: Family, layout: Layout) -> dict
     ]
     if not config.tie_embeddings:
         rules.append(matrix(layout.head, "lm_head/kernel", config.vocab_size, dim))
-    for number in range(decoder.num_layers):
-        period, place = divmod(number, len(decoder.pattern))
-        kind, run, index = _runs(decoder.pattern)[place]
-        ours, theirs = f"decoder/periods/{kind}_{run}/", f"{layout.prefix}layers.{number}."
-        layer = _layer(config, family, kind, layout.experts)
-        rules += [scoped(rule, theirs, ours, (period, index)) for rule in layer]
+    rules += layer_rules(decoder, layout.prefix, layout.experts, grouped=family.grouped_projections)
     if config.num_mtp_layers:
-        layer = _layer(config, family, "attention", layout.mtp_experts)
+        layer = _layer(decoder, "attention", layout.mtp_experts, False)
         rules += [scoped(rule, "mtp.layers.0.", "mtp/layer/", ()) for rule in layer]
         rules += [
             rows("mtp.pre_fc_norm_embedding.weight", "mtp/pre_fc_norm_embedding", dim),
@@ -159,6 +154,21 @@ def key_map(config: LanguageModelConfig, family: Family, layout: Layout) -> dict
             matrix("mtp.fc.weight", "mtp/fc/kernel", dim, 2 * dim),
         ]
     return {rule.name: rule for rule in rules}
+
+
+def layer_rules(config: DecoderConfig, prefix: str, experts: str, *, grouped: bool = False) -> list[Rule]:
+    """The rules of all layers of a `decoder`, with `prefix` before the released `layers.0`.
+
+    `experts` as in `Layout`; `grouped`: Gated DeltaNet's projections come fused, grouped by key head.
+    """
+    rules = []
+    for number in range(config.num_layers):
+        period, place = divmod(number, len(config.pattern))
+        kind, run, index = _runs(config.pattern)[place]
+        layer = _layer(config, kind, experts, grouped)
+        ours, theirs = f"decoder/periods/{kind}_{run}/", f"{prefix}layers.{number}."
+        rules += [scoped(rule, theirs, ours, (period, index)) for rule in layer]
+    return rules
 
 
 def find_layout(names: Iterable[str]) -> Layout:
@@ -199,11 +209,9 @@ def scoped(rule: Rule, theirs: str, ours: str, lead: tuple[int, ...] = ()) -> Ru
     return rule._replace(name=theirs + rule.name, parts=parts, lead=(*lead, *rule.lead))
 
 
-def _layer(config: LanguageModelConfig, family: Family, kind: str, experts: str) -> list[Rule]:
-    dim = config.decoder.model_dim
-    mixer = _attention(config)
-    if kind == "gdn":
-        mixer = _gated_delta_net(config, family.grouped_projections)
+def _layer(config: DecoderConfig, kind: str, experts: str, grouped: bool) -> list[Rule]:
+    dim = config.model_dim
+    mixer = _gated_delta_net(config, grouped) if kind == "gdn" else _attention(config)
     return [
         rows("input_layernorm.weight", "input_norm", dim),
         rows("post_attention_layernorm.weight", "post_norm", dim),
@@ -212,8 +220,8 @@ def _layer(config: LanguageModelConfig, family: Family, kind: str, experts: str)
     ]
 
 
-def _gated_delta_net(config: LanguageModelConfig, grouped: bool) -> list[Rule]:
-    c, dim = config.decoder.gdn, config.decoder.model_dim
+def _gated_delta_net(config: DecoderConfig, grouped: bool) -> list[Rule]:
+    c, dim = config.gdn, config.model_dim
     heads, ratio = c.num_key_heads, c.num_value_heads // c.num_key_heads
     key_dim, value_dim = heads * c.head_key_dim, c.num_value_heads * c.head_value_dim
     qkv, z = "linear_attn/in_proj_qkv/kernel", "linear_attn/in_proj_z/kernel"
@@ -246,8 +254,8 @@ def _gated_delta_net(config: LanguageModelConfig, grouped: bool) -> list[Rule]:
     ]
 
 
-def _attention(config: LanguageModelConfig) -> list[Rule]:
-    c, dim = config.decoder.attention, config.decoder.model_dim
+def _attention(config: DecoderConfig) -> list[Rule]:
+    c, dim = config.attention, config.model_dim
     kv_dim = c.num_kv_heads * c.head_dim
     queries = [Part("self_attn/q_proj/kernel", c.head_dim)]
     if c.gated:
@@ -262,8 +270,8 @@ def _attention(config: LanguageModelConfig) -> list[Rule]:
     ]
 
 
-def _feed_forward(config: LanguageModelConfig, experts: str) -> list[Rule]:
-    c, dim = config.decoder.feed_forward, config.decoder.model_dim
+def _feed_forward(config: DecoderConfig, experts: str) -> list[Rule]:
+    c, dim = config.feed_forward, config.model_dim
     if not c.num_experts:
         return _swiglu("mlp.", "feed_forward/mlp/", c.hidden_dim, dim)
     moe = "feed_forward/moe/"

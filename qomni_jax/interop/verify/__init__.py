@@ -11,6 +11,7 @@ import numpy as np
 from qomni_jax.interop.codec_model import open_codec
 from qomni_jax.interop.encoder_model import open_audio_encoder, open_vision_encoder
 from qomni_jax.interop.model import open_language_model
+from qomni_jax.interop.talker_model import open_qwen3_omni, open_talker
 from qomni_jax.interop.thinker_model import open_thinker
 from qomni_jax.interop.verify import (
     audio_encoder,
@@ -19,14 +20,19 @@ from qomni_jax.interop.verify import (
     gated_delta_rule,
     language_model,
     mtp,
+    speech,
+    talker,
     thinker,
     vision_encoder,
 )
 from qomni_jax.interop.verify.golden import Golden, as_json, compare, read_golden
 from qomni_jax.storage.errors import CheckpointError
 
-# What a golden may be of, and how its checkpoint is opened: (configuration or description, parameters).
+# What a golden may be of, and how its checkpoint is opened: (configuration or description, parameters). The first that
+# knows its names has it.
 _WITH_MODEL: tuple[tuple[Any, Any], ...] = (
+    (speech, open_qwen3_omni),
+    (talker, open_talker),
     (thinker, open_thinker),
     (language_model, open_language_model),
     (mtp, open_language_model),

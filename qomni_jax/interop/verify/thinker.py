@@ -62,9 +62,9 @@ def compute(
     golden: Golden, model: OpenedThinker, parameters: Any, *, exact: bool = False
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor whose name is understood; `exact` as in `language_model.precise`."""
-    config = _precise(model.stored.config, exact)
+    config = precise_thinker(model.stored.config, exact=exact)
     model = model._replace(stored=model.stored._replace(config=config))
-    example = Example(_sequence(golden, model, "input_ids"), *_media(golden, model))
+    example = Example(read_sequence(golden, model, "input_ids"), *read_media(golden, model))
     media, (slots,) = place_media([example], config)
     tokens, positions = example.sequence.tokens[None], example.sequence.positions[:, None]
     thinker = Thinker(config)
@@ -97,7 +97,7 @@ def compute(
     if "greedy" in golden:
         found["greedy"] = _greedy(golden["greedy"].shape[1], model, parameters, example.sequence, slots, features)
     if "aiv_input_ids" in golden:
-        merged = _sequence(golden, model, "aiv_input_ids")
+        merged = read_sequence(golden, model, "aiv_input_ids")
         found["aiv_position_ids"] = merged.positions[:, None]
         found["aiv_rope_deltas"] = np.array([[rope_delta(merged.positions)]])
     for name in golden:
@@ -105,7 +105,7 @@ def compute(
             yield name, np.asarray(found[name])
 
 
-def _precise(config: ThinkerConfig, exact: bool) -> ThinkerConfig:
+def precise_thinker(config: ThinkerConfig, *, exact: bool) -> ThinkerConfig:
     dtype = "float64" if exact else "float32"
     audio, vision = config.audio, config.vision
     return ThinkerConfig(
@@ -115,7 +115,7 @@ def _precise(config: ThinkerConfig, exact: bool) -> ThinkerConfig:
     )
 
 
-def _media(golden: Golden, model: OpenedThinker) -> tuple[list[Any], list[Any], list[np.ndarray]]:
+def read_media(golden: Golden, model: OpenedThinker) -> tuple[list[Any], list[Any], list[np.ndarray]]:
     """Images, videos and recordings as `thinker.Example` holds them."""
 
     def visual(values: str, grids: str) -> list[Any]:
@@ -136,8 +136,8 @@ def _media(golden: Golden, model: OpenedThinker) -> tuple[list[Any], list[Any], 
     )
 
 
-def _sequence(golden: Golden, model: OpenedThinker, name: str) -> OmniSequence:
-    images, videos, recordings = _media(golden, model)
+def read_sequence(golden: Golden, model: OpenedThinker, name: str) -> OmniSequence:
+    images, videos, recordings = read_media(golden, model)
     audio = model.stored.config.audio
     heard = [audio.num_tokens(len(clip)) for clip in recordings] if audio is not None else []
     seconds = golden["video_second_per_grid"] if "video_second_per_grid" in golden else np.zeros(len(videos))
