@@ -1,5 +1,6 @@
 """Settings that every test shares: the platform, float32 matmuls, a compilation cache, repeatable property tests."""
 
+from collections.abc import Iterator
 import os
 import pathlib
 import tempfile
@@ -28,6 +29,20 @@ jax.config.update("jax_default_matmul_precision", "highest")
 settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+# A compiled program is a few mappings of memory, of which Linux gives a process 65,530 by default; beyond them, compiling
+# crashes. A worker that has run half of the suite comes near.
+MAPPINGS = pathlib.Path("/proc/self/maps")
+MOST_MAPPINGS = 30_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs() -> Iterator[None]:
+    """Forgets compiled programs after a file of tests that has left too many."""
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

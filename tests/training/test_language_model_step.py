@@ -117,6 +117,7 @@ import jax, numpy as np
 from tests.training.test_language_model_step import CONFIG, MESH_ERROR, TRAINING, tokens
 from qomni_jax.parallel.mesh import make_mesh
 from qomni_jax.training import language_model_step as lm
+from qomni_jax.training.step import batch_shardings
 
 batch = {"tokens": tokens(8, 16)}
 ring = dataclasses.replace(CONFIG.decoder.feed_forward, dispatch="ring")
@@ -136,7 +137,7 @@ with jax.set_mesh(mesh):
     experts = state.params["decoder"]["periods"]["gdn_0"]["feed_forward"]["moe"]["experts_gate_up_proj"]
     assert head.addressable_shards[0].data.size * 2 == head.size
     assert experts.addressable_shards[0].data.size * 4 == experts.size
-    placed = jax.device_put(batch, lm.batch_shardings(mesh, batch))
+    placed = jax.device_put(batch, batch_shardings(mesh, batch))
     results = [value_and_gradients(state.params, placed, config) for config in (CONFIG, RING)]
 for dispatch, (meshed_loss, meshed) in zip(("local", "ring"), results):
     assert abs(meshed_loss - loss) <= MESH_ERROR * loss, (dispatch, meshed_loss, loss)
