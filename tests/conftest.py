@@ -31,8 +31,8 @@ settings.register_profile("explore", deadline=None, max_examples=500, suppress_h
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
-# A compiled program is a few mappings of memory, of which Linux gives a process 65,530 by default; beyond them, compiling
-# crashes. A worker that has run half of the suite comes near.
+# A compiled program is a few mappings of memory, of which Linux gives a process 65,530 by default; beyond them,
+# compiling crashes. A worker that has run half of the suite comes near.
 MAPPINGS = pathlib.Path("/proc/self/maps")
 MOST_MAPPINGS = 30_000
 
