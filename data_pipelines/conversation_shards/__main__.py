@@ -4,11 +4,11 @@ F is JSON Lines (`jsonl` says what a line holds); D becomes a tensorflow-dataset
 interruption it continues. With --verify nothing is packed: the shards in D are read and their checksums compared.
 """
 
-import sys
-import time
+from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from data_pipelines.command import build_or_verify, verified
 from data_pipelines.conversation_shards.dataset import open_conversations
 from data_pipelines.conversation_shards.jsonl import pack_conversations
 
@@ -20,26 +20,16 @@ _VERIFY = flags.DEFINE_bool("verify", False, "pack nothing; read the shards in -
 
 
 def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
-    start = time.monotonic()
-    try:
-        if _VERIFY.value:
-            dataset = open_conversations(_OUT.value)
-            dataset.verify()
-            done = "verified"
-        elif _SOURCE.value:
-            dataset = pack_conversations(
-                _SOURCE.value, _OUT.value, records_per_shard=_PER_SHARD.value, workers=_WORKERS.value
-            )
-            done = "packed"
-        else:
-            sys.exit("conversation_shards: --source is missing: accepted is a JSON Lines file, or --verify")
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"conversation_shards: {error}")
-    except KeyboardInterrupt:
-        sys.exit("conversation_shards: interrupted; run it again to continue")
-    print(dataset.summary())
-    print(f"{done} {dataset.directory} in {time.monotonic() - start:.0f} s")
+    build_or_verify("conversation_shards", _build, lambda dataset: dataset.summary())
+
+
+def _build() -> tuple[Any, str]:
+    if _VERIFY.value:
+        return verified(open_conversations(_OUT.value))
+    if not _SOURCE.value:
+        raise ValueError("--source is missing: accepted is a JSON Lines file, or --verify")
+    packed = pack_conversations(_SOURCE.value, _OUT.value, records_per_shard=_PER_SHARD.value, workers=_WORKERS.value)
+    return packed, "packed"
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 Run again after an interruption it continues.
 """
 
-import sys
-import time
+from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from data_pipelines.command import build_or_verify, verified
 from data_pipelines.conversation_shards.dataset import open_conversations
 from data_pipelines.rendered_media.builder import build_rendered_media
 from data_pipelines.rendered_media.config import PRESETS
@@ -19,22 +19,13 @@ _VERIFY = flags.DEFINE_bool("verify", False, "render nothing; read the shards in
 
 
 def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
-    start = time.monotonic()
-    try:
-        if _VERIFY.value:
-            dataset = open_conversations(_OUT.value)
-            dataset.verify()
-            done = "verified"
-        else:
-            dataset = build_rendered_media(PRESETS[_PRESET.value](), _OUT.value, _WORKERS.value)
-            done = "built"
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"rendered_media: {error}")
-    except KeyboardInterrupt:
-        sys.exit("rendered_media: interrupted; run it again to continue")
-    print(dataset.summary())
-    print(f"{done} {dataset.directory} in {time.monotonic() - start:.0f} s")
+    build_or_verify("rendered_media", _build, lambda dataset: dataset.summary())
+
+
+def _build() -> tuple[Any, str]:
+    if _VERIFY.value:
+        return verified(open_conversations(_OUT.value))
+    return build_rendered_media(PRESETS[_PRESET.value](), _OUT.value, _WORKERS.value), "built"
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 Run again after an interruption it continues. The demo preset takes about a minute on two cores and half a gigabyte.
 """
 
-import sys
-import time
+from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from data_pipelines.command import build_or_verify, verified
 from data_pipelines.speech_corpus.builder import Corpus, build_corpus, open_corpus
 from data_pipelines.speech_corpus.presets import PRESETS
 
@@ -18,22 +18,13 @@ _VERIFY = flags.DEFINE_bool("verify", False, "build nothing; read the corpus in 
 
 
 def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
-    start = time.monotonic()
-    try:
-        if _VERIFY.value:
-            corpus = open_corpus(_DATA_DIR.value)
-            corpus.verify()
-            done = "verified"
-        else:
-            corpus = build_corpus(PRESETS[_PRESET.value](), _DATA_DIR.value, _WORKERS.value)
-            done = "built"
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"speech_corpus: {error}")
-    except KeyboardInterrupt:
-        sys.exit("speech_corpus: interrupted; run it again to continue")
-    print(_summary(corpus))
-    print(f"{done} {corpus.directory} in {time.monotonic() - start:.0f} s")
+    build_or_verify("speech_corpus", _build, _summary)
+
+
+def _build() -> tuple[Any, str]:
+    if _VERIFY.value:
+        return verified(open_corpus(_DATA_DIR.value))
+    return build_corpus(PRESETS[_PRESET.value](), _DATA_DIR.value, _WORKERS.value), "built"
 
 
 def _summary(corpus: Corpus) -> str:
