@@ -1,9 +1,9 @@
-"""Released checkpoints in and out: Qwen3.5 (dense, experts, MTP heads, vision), Qwen3-Next, Qwen3-Omni.
+"""Released checkpoints in and out: Qwen3.5 (dense, experts, MTP heads, vision), Qwen3-Next, Qwen3-Omni, codecs.
 
-`open_thinker` and `open_language_model` read a released directory or one of ours; `open_audio_encoder`,
-`open_vision_encoder`, `open_codec` and `open_talker` a released one of that part, or of a model that holds it;
-`open_qwen3_omni` the whole model that speaks; `python -m qomni_jax.interop --help` lists the commands. Weights are read
-and written a block at a time: the host holds the destination and a few megabytes.
+`open_thinker`, `open_language_model`, `open_talker` and `open_codec` read a released directory or one of ours, of that
+part or of a model that holds it; `open_audio_encoder` and `open_vision_encoder` do, but for encoders of ours alone;
+`open_qwen3_omni` reads the whole model that speaks; `python -m qomni_jax.interop --help` lists the commands. Weights
+are read and written a block at a time: the host holds the destination and a few megabytes.
 """
 
 from qomni_jax.interop.codec_model import open_codec

@@ -17,7 +17,8 @@ from qomni_jax.interop.fields import Fields
 from qomni_jax.storage.errors import CheckpointError
 
 CODE2WAV, TTS_12HZ, MIMI = "qwen3_omni_code2wav", "qwen3_tts_12hz_decoder", "mimi"
-_OUTER_PART = "code2wav_config"  # of a whole Qwen3-Omni
+# Of a whole Qwen3-Omni, and of the Qwen3-TTS tokenizer, which has an encoder beside it.
+_OUTER_PARTS = ("code2wav_config", "decoder_config")
 _LATENT = "latent_dim"  # a field of the Qwen3-TTS decoder alone
 _DECODER = "decoder_dim"  # a field of both Qwen decoders
 
@@ -37,17 +38,19 @@ class ReleasedCodec(NamedTuple):
 
 
 def is_codec(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is of a codec alone. Those of the Qwen decoders name no `model_type`: sizes tell."""
-    return config.get("model_type") == "mimi" or _DECODER in config
+    """Whether a config.json is of a codec. Those of the Qwen decoders name no `model_type`: sizes tell."""
+    decoder = config.get("decoder_config")
+    inner = decoder if isinstance(decoder, Mapping) else config
+    return config.get("model_type") == "mimi" or _DECODER in inner
 
 
 def parse_codec(config: Mapping[str, Any], source: str = "config.json") -> ReleasedCodec:
     """The codec of a config.json. Raises CheckpointError, naming the field, for none that we know."""
-    part = config.get(_OUTER_PART, config)
+    part = next((config[name] for name in _OUTER_PARTS if name in config), config)
     if not isinstance(part, Mapping) or not is_codec(part):
         raise CheckpointError(
             f"{source}: model_type = {config.get('model_type')!r}: accepted is a codec: 'mimi', one with {_DECODER} "
-            f"(Code2Wav, the Qwen3-TTS 12 Hz decoder), or a model with {_OUTER_PART}"
+            f"(Code2Wav, the Qwen3-TTS 12 Hz decoder), or a model with {' or '.join(_OUTER_PARTS)}"
         )
     family = MIMI if part.get("model_type") == "mimi" else TTS_12HZ if _LATENT in part else CODE2WAV
     declared = next((c[key] for c in (part, config) for key in ("dtype", "torch_dtype") if c.get(key)), None)

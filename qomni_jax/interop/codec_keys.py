@@ -20,8 +20,10 @@ ANCHORS = {
     TTS_12HZ: "pre_conv.conv.weight",
     MIMI: "encoder_transformer.layers.0.input_layernorm.weight",
 }
-# Flags of the training of Mimi's codebooks; they say nothing about what it computes.
-UNUSED = re.compile(r".*\._?codebook\.initialized")
+# Flags of the training of Mimi's codebooks: they say nothing about what it computes, and go back as they came. Ours
+# stand beside the parameters of the model, in a tree of their own.
+FLAG = re.compile(r".*\._?codebook\.initialized")
+FLAGS = "flags"
 
 
 class _QuantizerNames(NamedTuple):
@@ -42,15 +44,17 @@ _QUANTIZERS = {
 }
 
 
-def codec_key_map(config: WaveformCodecConfig, family: str, prefix: str = "") -> dict[str, Rule]:
-    """Released name -> rule, for every tensor of a codec of the family."""
+def codec_key_map(
+    config: WaveformCodecConfig, family: str, prefix: str = "", *, flags: bool = False
+) -> dict[str, Rule]:
+    """Released name -> rule, for every tensor of a codec of the family; `flags`: and for the flags of its codebooks."""
     decoder, quantizer = config.decoder, config.quantizer
     width = decoder.transformer.width
     if isinstance(quantizer, CodeEmbeddingConfig):
         length = quantizer.num_codebooks * quantizer.codebook_size
         rules = [rows("code_embedding.weight", "quantizer/table", length, quantizer.model_dim)]
     else:
-        rules = _split_rvq(quantizer, _QUANTIZERS[family])
+        rules = _split_rvq(quantizer, _QUANTIZERS[family], flags)
     if decoder.pre_conv:
         rules += _conv("pre_conv", "decoder/pre_conv", quantizer.model_dim, width, decoder.pre_conv)
     for index, ratio in enumerate(decoder.upsampling_ratios):
@@ -64,7 +68,7 @@ def codec_key_map(config: WaveformCodecConfig, family: str, prefix: str = "") ->
     return {prefix + rule.name: scoped(rule, prefix, "") for rule in rules}
 
 
-def _split_rvq(c: SplitRVQConfig, names: _QuantizerNames) -> list[Rule]:
+def _split_rvq(c: SplitRVQConfig, names: _QuantizerNames, flags: bool) -> list[Rule]:
     rules = []
     groups = (("semantic", c.num_semantic), ("acoustic", c.num_codebooks - c.num_semantic))
     for theirs, (ours, levels) in zip(names.groups, groups, strict=True):
@@ -78,6 +82,9 @@ def _split_rvq(c: SplitRVQConfig, names: _QuantizerNames) -> list[Rule]:
                 rows("cluster_usage", "cluster_usage", c.codebook_size),
             ]
             group += [scoped(rule, names.level.format(level), "", (level,)) for rule in codebook]
+            if flags:
+                flag = rows(names.level.format(level) + "initialized", f"{FLAGS}/{ours}", 1)
+                rules.append(scoped(flag, f"quantizer.{theirs}", "", (level,)))
         rules += [scoped(rule, f"quantizer.{theirs}", f"quantizer/{ours}/") for rule in group]
     return rules
 

@@ -1,17 +1,17 @@
-"""A codec out of a released checkpoint of it alone, or of a model that holds it."""
+"""A codec out of a checkpoint of it alone, or of a model that holds it; a released one, or one of ours."""
 
 from collections.abc import Sequence
 import os
 from typing import Any
 
 from qomni_jax.config.waveform_codec import WaveformCodecConfig
-from qomni_jax.interop.codec_families import ReleasedCodec, parse_codec
-from qomni_jax.interop.codec_keys import ANCHORS, UNUSED, codec_key_map
+from qomni_jax.interop.codec_families import parse_codec
+from qomni_jax.interop.codec_keys import ANCHORS, FLAG, FLAGS
 from qomni_jax.interop.encoder_keys import find_prefix
-from qomni_jax.interop.key_map import Rule
-from qomni_jax.interop.load import load_tensors
 from qomni_jax.interop.plan import require_tensors
-from qomni_jax.interop.released import Released, read_released
+from qomni_jax.interop.released import Released
+from qomni_jax.interop.speech_form import SpeechForm
+from qomni_jax.interop.speech_storage import CODEC, open_speech_part
 from qomni_jax.storage.errors import CheckpointError
 
 
@@ -20,17 +20,23 @@ def open_codec(
 ) -> tuple[WaveformCodecConfig, dict[str, Any]]:
     """Config and parameters of `codec.WaveformCodec`, on the first device.
 
-    From Code2Wav alone or inside Qwen3-Omni, from the decoder of the Qwen3-TTS 12 Hz tokenizer, or from Mimi. `dtype`
-    is that of all parameters; None keeps the types of the files. Raises CheckpointError with one line that names what
-    is wrong.
+    From Code2Wav alone or inside Qwen3-Omni, from the decoder of the Qwen3-TTS 12 Hz tokenizer, or from Mimi; from what
+    `convert` wrote as from the release. `dtype` is that of all parameters; None keeps the types of the files. Raises
+    CheckpointError with one line that names what is wrong.
     """
-    released = read_released(paths)
-    codec, rules = plan_codec(released)
-    return codec.config, load_tensors(released, rules, dtype=dtype)
+    form, parameters = read_codec(paths, dtype=dtype)
+    parameters.pop(FLAGS, None)
+    assert isinstance(form.config, WaveformCodecConfig)
+    return form.config, parameters
 
 
-def plan_codec(released: Released) -> tuple[ReleasedCodec, dict[str, Rule]]:
-    """What a checkpoint's codec is, and a rule for every tensor of it; reads no weights.
+def read_codec(paths: Sequence[str | os.PathLike[str]], *, dtype: Any = None) -> tuple[SpeechForm, dict[str, Any]]:
+    """The same as it is written: with its released form, and the flags of its file."""
+    return open_speech_part(paths, CODEC, plan_codec, dtype=dtype)
+
+
+def plan_codec(released: Released) -> SpeechForm:
+    """What a checkpoint's codec is; reads no weights, and every tensor of it has a rule.
 
     Raises CheckpointError: no config.json, none of a codec, or tensors that are missing, extra, misshapen or of a wrong
     type.
@@ -39,7 +45,8 @@ def plan_codec(released: Released) -> tuple[ReleasedCodec, dict[str, Rule]]:
         raise CheckpointError(f"{released.source}: has no config.json")
     codec = parse_codec(released.config, f"{released.source}: config.json")
     prefix = find_prefix(released.tensors, ANCHORS[codec.family], released.source)
-    rules = codec_key_map(codec.config, codec.family, prefix)
-    theirs = {name for name in released.tensors if name.startswith(prefix) and not UNUSED.fullmatch(name)}
+    theirs = {name for name in released.tensors if name.startswith(prefix)}
+    form = SpeechForm(*codec, prefix, flags=any(map(FLAG.fullmatch, theirs)))
+    rules = form.rules()
     require_tensors(released, rules, theirs - rules.keys(), codec.fields)
-    return codec, rules
+    return form

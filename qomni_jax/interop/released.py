@@ -103,6 +103,9 @@ def _read_one(path: Path) -> Released:
     if not path.is_dir():
         raise CheckpointError(f"{path}: accepted is a checkpoint directory, or a text file of keys and shapes")
     config = read_json(path / "config.json") if (path / "config.json").exists() else None
+    ours = str((config or {}).get("format"))
+    if ours.startswith("qomni_jax"):
+        raise CheckpointError(f"{path}: holds a {ours!r} alone: accepted is a checkpoint with what is asked for")
     if (path / INDEX).exists():
         return Released(str(path), config, *_read_shards(path))
     with SafetensorsFile(path / SINGLE) as file:

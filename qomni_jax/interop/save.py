@@ -12,13 +12,17 @@ from qomni_jax.interop.key_map import Rule, key_map, leaf_shapes
 from qomni_jax.interop.load import block_ranges
 from qomni_jax.interop.released import INDEX, SINGLE
 from qomni_jax.interop.safetensors_file import DTYPES, NAMES, TensorInfo, write
+from qomni_jax.interop.speech_form import SpeechForm
 from qomni_jax.interop.storage import Description
+from qomni_jax.interop.talker_model import OpenedQwen3Omni
 from qomni_jax.interop.thinker_config import released_thinker_config
-from qomni_jax.interop.thinker_form import ThinkerForm
+from qomni_jax.interop.thinker_form import ThinkerForm, below
 from qomni_jax.interop.thinker_model import OpenedThinker, copy_companions
 from qomni_jax.storage.arrays import flat, read
 from qomni_jax.storage.files import new_directory, write_json
 from qomni_jax.storage.parameters import require_shapes
+
+_WHOLE_ARCHITECTURE = "Qwen3OmniMoeForConditionalGeneration"
 
 
 def export(
@@ -60,6 +64,57 @@ def export_thinker(
         return files
 
 
+def export_speech_part(
+    path: Path,
+    form: SpeechForm,
+    parameters: Mapping[str, Any],
+    source: str | os.PathLike[str] | None,
+    *,
+    max_shard_bytes: int = 5 << 30,
+) -> list[str]:
+    """The same for a Talker or a codec, `form` being that of it alone; `source` is None where no files go with it."""
+    leaves = flat(parameters)
+    rules = form.rules()
+    require_shapes(f"parameters for {path}", leaves, leaf_shapes(rules))
+    with new_directory(path) as directory:
+        files = _write(directory, form.released_config(_dtype(leaves, rules)), leaves, rules, max_shard_bytes)
+        if source is not None:
+            copy_companions(source, directory)
+        return files
+
+
+def export_qwen3_omni(
+    path: Path,
+    opened: OpenedQwen3Omni,
+    form: ThinkerForm,
+    parameters: Mapping[str, Any],
+    source: str | os.PathLike[str],
+    *,
+    max_shard_bytes: int = 5 << 30,
+) -> list[str]:
+    """The same for a whole Qwen3-Omni, `form` being that of its Thinker inside of it."""
+    leaves = flat(parameters)
+    forms = opened.forms
+    rules = below("thinker/", form.rules(opened.thinker.stored.config))
+    rules |= below("talker/", forms.talker.rules()) | below("codec/", forms.codec.rules())
+    require_shapes(f"parameters for {path}", leaves, leaf_shapes(rules))
+    dtype = _dtype(leaves, rules)
+    thinker = released_thinker_config(opened.thinker.stored, form, dtype, opened.thinker.tokenizer)
+    parts = {"thinker_config": thinker, "talker_config": forms.talker.fields, "code2wav_config": forms.codec.fields}
+    config = {
+        **forms.config,
+        "architectures": [_WHOLE_ARCHITECTURE],
+        "model_type": form.family.outer_type,
+        "dtype": dtype,
+        **{part: _inner(fields) for part, fields in parts.items()},
+    }
+    config.pop("torch_dtype", None)
+    with new_directory(path) as directory:
+        files = _write(directory, dict(sorted(config.items())), leaves, rules, max_shard_bytes)
+        copy_companions(source, directory)
+        return files
+
+
 def gather(rule: Rule, leaves: Mapping[str, Any], first: int, last: int) -> np.ndarray:
     """The groups `first..last` of a released tensor, out of our arrays."""
     return rule.join([read(leaves[leaf], place, shape) for leaf, place, shape in rule.places(first, last)])
@@ -87,6 +142,11 @@ def _write(
         write_json(directory / INDEX, index)
     write_json(directory / "config.json", config)
     return list(shards)
+
+
+def _inner(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The config.json of a part alone as it stands in that of the whole, which tells the type of all weights."""
+    return {name: value for name, value in fields.items() if name not in ("architectures", "dtype", "torch_dtype")}
 
 
 def _dtype(leaves: Mapping[str, Any], rules: Mapping[str, Rule]) -> str:

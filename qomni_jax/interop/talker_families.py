@@ -8,10 +8,11 @@ from qomni_jax.interop.families import Family, read_language_model
 from qomni_jax.interop.fields import Fields
 from qomni_jax.storage.errors import CheckpointError
 
+QWEN3_OMNI_TALKER = "qwen3_omni_talker"
 _OUTER_PART = "talker_config"  # of a whole Qwen3-Omni
 _PREDICTOR = "code_predictor_config"  # of a Talker alone
 _BACKBONE = Family(
-    name="qwen3_omni_talker",
+    name=QWEN3_OMNI_TALKER,
     text_type="qwen3_omni_moe_talker_text",
     composite_type=None,
     architecture="Qwen3OmniMoeTalkerModel",
@@ -38,10 +39,20 @@ class ReleasedTalker(NamedTuple):
     fields: dict[str, Any]
 
 
+def is_talker(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of a Talker alone."""
+    return {_PREDICTOR, "text_config"} <= config.keys()
+
+
+def speaks(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of a whole Qwen3-Omni with its Talker; some are released without."""
+    return isinstance(config.get(_OUTER_PART), Mapping) and config.get("enable_audio_output", True) is True
+
+
 def parse_talker(config: Mapping[str, Any], source: str = "config.json") -> ReleasedTalker:
     """The Talker of a config.json. Raises CheckpointError, naming the field, for none that we know."""
     part = config.get(_OUTER_PART, config)
-    if not isinstance(part, Mapping) or not {_PREDICTOR, "text_config"} <= part.keys():
+    if not isinstance(part, Mapping) or not is_talker(part):
         raise CheckpointError(
             f"{source}: model_type = {config.get('model_type')!r}: accepted is a Talker of Qwen3-Omni, with "
             f"{_PREDICTOR}, or a model with {_OUTER_PART}"

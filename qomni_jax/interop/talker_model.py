@@ -1,30 +1,37 @@
-"""Qwen3-Omni's Talker, and the whole model that speaks with it, out of a released checkpoint."""
+"""Qwen3-Omni's Talker, and the whole model that speaks with it, out of a released checkpoint or of one of ours."""
 
 from collections.abc import Sequence
 import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from qomni_jax.config.decoder import DecoderConfig
 from qomni_jax.config.qwen3_omni_talker import Qwen3OmniTalkerConfig, SpeechTokens
 from qomni_jax.config.waveform_codec import WaveformCodecConfig
 from qomni_jax.interop.codec_model import open_codec, plan_codec
 from qomni_jax.interop.encoder_keys import find_prefix
-from qomni_jax.interop.key_map import Rule
-from qomni_jax.interop.load import load_tensors
 from qomni_jax.interop.plan import require_tensors
 from qomni_jax.interop.released import Released, read_released
-from qomni_jax.interop.talker_families import ReleasedTalker, parse_speech_tokens, parse_talker
-from qomni_jax.interop.talker_keys import ANCHOR, find_experts, talker_key_map
-from qomni_jax.interop.thinker_model import OpenedThinker, make_thinker_plan, open_thinker
+from qomni_jax.interop.speech_form import SpeechForm
+from qomni_jax.interop.speech_storage import TALKER, SpeechForms, describe_whole, open_speech_part
+from qomni_jax.interop.talker_families import QWEN3_OMNI_TALKER, parse_speech_tokens, parse_talker
+from qomni_jax.interop.talker_keys import ANCHOR, find_experts
+from qomni_jax.interop.thinker_model import OpenedThinker, describe_ours, make_thinker_plan, open_thinker
 from qomni_jax.storage.errors import CheckpointError
+from qomni_jax.thinker.storage import is_thinker
+
+# Of the config.json of a whole Qwen3-Omni: what its parts keep.
+_PARTS = {"thinker_config", "talker_config", "code2wav_config"}
 
 
 class OpenedQwen3Omni(NamedTuple):
-    """What a checkpoint says of a whole Qwen3-Omni."""
+    """What a checkpoint says of a whole Qwen3-Omni; `forms`: how the release writes what is not its Thinker."""
 
     thinker: OpenedThinker
     talker: Qwen3OmniTalkerConfig
     codec: WaveformCodecConfig
     tokens: SpeechTokens
+    forms: SpeechForms
 
 
 def open_talker(
@@ -32,16 +39,21 @@ def open_talker(
 ) -> tuple[Qwen3OmniTalkerConfig, dict[str, Any]]:
     """Config and parameters of `talker.qwen3_omni.Qwen3OmniTalker`, on the first device.
 
-    From the Talker alone or inside Qwen3-Omni. `dtype` is that of all parameters; None keeps the types of the files.
-    Raises CheckpointError with one line that names what is wrong.
+    From the Talker alone or inside Qwen3-Omni; from what `convert` wrote as from the release. `dtype` is that of all
+    parameters; None keeps the types of the files. Raises CheckpointError with one line that names what is wrong.
     """
-    released = read_released(paths)
-    talker, rules = plan_talker(released)
-    return talker.config, load_tensors(released, rules, dtype=dtype)
+    form, parameters = read_talker(paths, dtype=dtype)
+    assert isinstance(form.config, Qwen3OmniTalkerConfig)
+    return form.config, parameters
 
 
-def plan_talker(released: Released) -> tuple[ReleasedTalker, dict[str, Rule]]:
-    """What a checkpoint's Talker is, and a rule for every tensor of it; reads no weights.
+def read_talker(paths: Sequence[str | os.PathLike[str]], *, dtype: Any = None) -> tuple[SpeechForm, dict[str, Any]]:
+    """The same with its released form in the place of its config."""
+    return open_speech_part(paths, TALKER, plan_talker, dtype=dtype)
+
+
+def plan_talker(released: Released) -> SpeechForm:
+    """What a checkpoint's Talker is; reads no weights, and every tensor of it has a rule.
 
     Raises CheckpointError: no config.json, none of a Talker, or tensors that are missing, extra, misshapen or of a
     wrong type.
@@ -50,10 +62,11 @@ def plan_talker(released: Released) -> tuple[ReleasedTalker, dict[str, Rule]]:
         raise CheckpointError(f"{released.source}: has no config.json")
     talker = parse_talker(released.config, f"{released.source}: config.json")
     prefix = find_prefix(released.tensors, ANCHOR, released.source)
-    rules = talker_key_map(talker.config, prefix, find_experts(released.tensors, prefix))
+    form = SpeechForm(QWEN3_OMNI_TALKER, *talker, prefix, find_experts(released.tensors, prefix))
+    rules = form.rules()
     theirs = {name for name in released.tensors if name.startswith(prefix)}
     require_tensors(released, rules, theirs - rules.keys(), talker.fields)
-    return talker, rules
+    return form
 
 
 def open_qwen3_omni(
@@ -63,20 +76,42 @@ def open_qwen3_omni(
 
     Raises CheckpointError also where the parts do not fit each other; weights are read once all parts are understood.
     """
-    released = read_released(paths)
-    source = f"{released.source}: config.json"
-    talker, _ = plan_talker(released)
-    codec, _ = plan_codec(released)
-    _require_fit(source, talker.config, codec.config, make_thinker_plan(released).stored.config.language_model.decoder)
-    tokens = parse_speech_tokens(released.config or {}, source)
+    forms, tokens = plan_qwen3_omni(paths)
     thinker, thinker_parameters = open_thinker(paths, dtype=dtype)
-    parameters = {"thinker": thinker_parameters, "talker": open_talker(paths, dtype=dtype)[1]}
-    parameters["codec"] = open_codec(paths, dtype=dtype)[1]
-    return OpenedQwen3Omni(thinker, talker.config, codec.config, tokens), parameters
+    talker, talker_parameters = open_talker(paths, dtype=dtype)
+    codec, codec_parameters = open_codec(paths, dtype=dtype)
+    parameters = {"thinker": thinker_parameters, "talker": talker_parameters, "codec": codec_parameters}
+    return OpenedQwen3Omni(thinker, talker, codec, tokens, forms), parameters
 
 
-def _require_fit(source: str, talker: Qwen3OmniTalkerConfig, codec: WaveformCodecConfig, thinker: Any) -> None:
+def plan_qwen3_omni(paths: Sequence[str | os.PathLike[str]]) -> tuple[SpeechForms, SpeechTokens]:
+    """What the parts of a whole Qwen3-Omni beside its Thinker are; reads no weights.
+
+    Raises CheckpointError where a part is not there or not as its config says, or the parts do not fit each other.
+    """
+    first = Path(paths[0])
+    if is_thinker(first):
+        source, forms, thinker = str(first), describe_whole(first), describe_ours(paths).stored
+    else:
+        released = read_released(paths)
+        source, forms = f"{released.source}: config.json", released_forms(released)
+        thinker = make_thinker_plan(released).stored
+    _require_fit(source, forms, thinker.config.language_model.decoder)
+    return forms, parse_speech_tokens(forms.config, source)
+
+
+def released_forms(released: Released) -> SpeechForms:
+    """What a released checkpoint says of what is not its Thinker; errors as in `plan_talker` and `plan_codec`."""
+    talker, codec = plan_talker(released), plan_codec(released)
+    outer = {name: value for name, value in (released.config or {}).items() if name not in _PARTS}
+    return SpeechForms(talker, codec, outer)
+
+
+def _require_fit(source: str, forms: SpeechForms, thinker: DecoderConfig) -> None:
     """Raises CheckpointError where the Talker does not read what the Thinker gives, or the codec what it says."""
+    talker, codec = forms.talker.config, forms.codec.config
+    assert isinstance(talker, Qwen3OmniTalkerConfig)
+    assert isinstance(codec, WaveformCodecConfig)
     quantizer = codec.quantizer
     pairs = (
         ("thinker_hidden_size", talker.thinker_dim, thinker.model_dim),

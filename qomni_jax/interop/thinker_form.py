@@ -43,18 +43,23 @@ class ThinkerForm(NamedTuple):
 
     def rules(self, config: ThinkerConfig) -> dict[str, Rule]:
         """Released name -> rule, for every tensor of a Thinker of this form."""
-        rules = _below("language_model/", key_map(config.language_model, self.family, self.layout))
+        rules = below("language_model/", key_map(config.language_model, self.family, self.layout))
         if config.vision is not None:
             seen = vision_key_map(config.vision, VISION_TYPES.get(self.family.name, ""), self.visual)
-            rules |= _below("vision_encoder/", seen)
+            rules |= below("vision_encoder/", seen)
         if config.audio is not None:
-            rules |= _below("audio_encoder/", audio_key_map(config.audio, self.audio))
+            rules |= below("audio_encoder/", audio_key_map(config.audio, self.audio))
         return rules
 
     def alone(self) -> "ThinkerForm":
         """The form of the same Thinker outside of a whole Qwen3-Omni."""
         prefixes = (prefix.removeprefix("thinker.") for prefix in (self.layout.prefix, self.visual, self.audio))
         prefix, visual, audio = prefixes
+        return self._replace(layout=self.layout._replace(prefix=prefix), visual=visual, audio=audio)
+
+    def inside(self) -> "ThinkerForm":
+        """The form of the same Thinker inside of a whole Qwen3-Omni."""
+        prefix, visual, audio = (f"thinker.{prefix}" for prefix in (self.layout.prefix, self.visual, self.audio))
         return self._replace(layout=self.layout._replace(prefix=prefix), visual=visual, audio=audio)
 
     def to_json(self) -> dict[str, Any]:
@@ -123,5 +128,6 @@ def read_pads(config: Mapping[str, Any], stored: StoredThinker, source: str) -> 
     return {kind: config[PAD_FIELDS[kind]] for kind in stored.kinds}
 
 
-def _below(ours: str, rules: Mapping[str, Rule]) -> dict[str, Rule]:
+def below(ours: str, rules: Mapping[str, Rule]) -> dict[str, Rule]:
+    """The rules of a part of a model as those of the whole, in which our arrays stand below `ours`."""
     return {name: scoped(rule, "", ours) for name, rule in rules.items()}

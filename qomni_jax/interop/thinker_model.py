@@ -16,7 +16,7 @@ from qomni_jax.interop.thinker_form import ThinkerForm, read_pads, read_thinker_
 from qomni_jax.sequence.assembly import PAD_OF
 from qomni_jax.sequence.elements import Kind
 from qomni_jax.storage.errors import CheckpointError
-from qomni_jax.storage.files import new_directory, read_json, write_json
+from qomni_jax.storage.files import read_json, write_json
 from qomni_jax.thinker.storage import (
     StoredThinker,
     Tokenizer,
@@ -135,18 +135,16 @@ def describe_ours(paths: Sequence[str | os.PathLike[str]]) -> OpenedThinker:
     return OpenedThinker(stored, form, pads, tokenizer)
 
 
-def save_converted(
-    path: Path, opened: OpenedThinker, parameters: Mapping[str, Any], source: str | os.PathLike[str]
+def write_converted(
+    directory: Path, opened: OpenedThinker, parameters: Mapping[str, Any], source: str | os.PathLike[str]
 ) -> None:
-    """Writes a Thinker of ours, its released form, and the files that stand beside the checkpoint `source`.
-
-    Whole or not at all; raises CheckpointError as `thinker.storage.save_thinker`.
+    """Writes a Thinker of ours into a directory that is there, its released form, and the files that stand beside the
+    checkpoint `source`. Raises CheckpointError as `thinker.storage.save_thinker`.
     """
-    with new_directory(path) as directory:
-        write_thinker(directory, opened.stored, parameters, opened.tokenizer)
-        copy_companions(source, directory)
-        if opened.form is not None:
-            write_json(directory / _FORM, opened.form.to_json())
+    write_thinker(directory, opened.stored, parameters, opened.tokenizer)
+    copy_companions(source, directory)
+    if opened.form is not None:
+        write_json(directory / _FORM, opened.form.to_json())
 
 
 def copy_companions(source: str | os.PathLike[str], directory: Path) -> None:
