@@ -135,8 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument(
         "--experts",
         choices=("fused", "per_expert"),
-        help="one tensor for all experts or one each; default as it came, or fused for a Talker that is taken out of its "
-        "model: the class of a Talker alone reads no other",
+        help="one tensor for all experts or one each; default as it came, and fused for a Talker taken out of a model: "
+        "transformers' class of a Talker alone reads no other",
     )
 
     verifying = add("verify", _verify, "our computation against every tensor of a golden file, in float32")

@@ -81,6 +81,15 @@ def random_tensors(name: str) -> Tensors:
     return tensors
 
 
+def mimi_flags() -> Tensors:
+    """One a codebook, which the released file has and nothing computes with; values here tell them apart."""
+    names = [
+        f"{_MIMI[0][0]}.layers.0",
+        *(f"{_MIMI[0][1]}.layers.{n}" for n in range(CONFIGS["mimi"]["num_quantizers"] - 1)),
+    ]
+    return {f"quantizer.{name}.codebook.initialized": np.full(1, n, np.float32) for n, name in enumerate(names)}
+
+
 def random_codes(name: str, rows: int = 2) -> np.ndarray:
     """`[rows, Q, FRAMES]`"""
     config = CONFIGS[name]

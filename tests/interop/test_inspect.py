@@ -34,15 +34,18 @@ def test_totals_of_released_models_from_their_keys(name, tmp_path, capsys):
 
 
 def test_every_part_of_qwen3_omni_is_counted(tmp_path, capsys):
-    """Twice the total, in bytes, is the size of the published files; the Talker is counted with its code predictor."""
+    """Twice the total, in bytes, is the size of the published files."""
     found = inspected(tmp_path, f"--checkpoint={GOLDENS / 'real_size' / 'Qwen3-Omni-30B-A3B'}.keys.txt")
-    parts = ("total", "language_model", "lm_head", "audio", "visual", "talker", "code2wav")
-    expected = (35.260, 30.221, 0.311, 0.648, 0.539, 3.325, 0.216)
-    assert tuple(found["billions"][part] for part in parts) == expected
+    thinker = {"language_model": 30.221, "lm_head": 0.311, "audio": 0.648, "visual": 0.539}
+    speech = {"talker": 3.183, "code_predictor": 0.142, "code2wav": 0.216}
+    totals = {"total": 35.260, "thinker": 31.719, "experts": 32.011}
+    expected = thinker | speech | totals
+    assert {part: found["billions"][part] for part in expected} == expected
     assert found["family"] == "qwen3_omni_thinker"
-    left = {name.split(".")[0] for name in found["not_loaded"]}
-    assert left == {"talker", "code2wav"}
-    assert "tensors of code2wav, talker: the Thinker alone is read" in capsys.readouterr().out
+    assert found["sizes"]["talker.code_predictor.attention_layers"] == 5
+    assert found["sizes"]["code2wav.delay"] == 555
+    assert found["not_loaded"] == []
+    assert "not loaded" not in capsys.readouterr().out
 
 
 def test_a_config_may_stand_elsewhere(tmp_path, capsys):

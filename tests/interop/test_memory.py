@@ -4,6 +4,7 @@ Peaks are resident memory of a process of its own, above what it held after its 
 tiny checkpoint, which starts the backend and the libraries' threads. Linux counts them anew on request.
 """
 
+import functools
 import json
 import pathlib
 import shutil
@@ -15,9 +16,13 @@ import pytest
 
 from qomni_jax.interop import safetensors_file
 from qomni_jax.interop.families import parse_config
-from qomni_jax.interop.key_map import Layout, Rule, key_map
+from qomni_jax.interop.key_map import Layout, Rule, key_map, rows
+from qomni_jax.interop.talker_families import parse_talker
+from qomni_jax.interop.talker_keys import talker_key_map
 from qomni_jax.interop.thinker_form import ThinkerForm, read_thinker_config
 from tests.interop.checkpoint_files import BASE, config_of, whole, write_config
+from tests.interop.released_omni import CONFIG, whole_tensors, write_whole
+from tests.interop.released_talker import TALKER
 
 CHILD = """
 import gc, json, pathlib, sys
@@ -86,10 +91,21 @@ def big_checkpoint(directory: pathlib.Path, config: dict, rules: dict[str, Rule]
     return sum(sizes), max(sizes)
 
 
+def speaking() -> tuple[dict, dict[str, Rule]]:
+    """The same of a whole Qwen3-Omni, whose largest tensors are the experts of its Talker."""
+    talker = json.loads(json.dumps(TALKER))
+    talker["text_config"] |= {"hidden_size": 512, "num_local_experts": 16, "moe_intermediate_size": 512}
+    talker["code_predictor_config"] |= {"hidden_size": 512}
+    config = CONFIG | {"talker_config": talker}
+    rules = {name: rows(name, name, *value.shape) for name, value in whole_tensors().items() if "talker." not in name}
+    return config, rules | talker_key_map(parse_talker(talker).config, "talker.", "fused")
+
+
 MODELS = {
-    "fused": (BASE, lambda: language_model(FUSED, "fused")),
-    "per_expert": (BASE, lambda: language_model(PER_EXPERT, "per_expert")),
-    "thinker": (THINKER, thinker),
+    "fused": (functools.partial(whole, BASE), lambda: language_model(FUSED, "fused")),
+    "per_expert": (functools.partial(whole, BASE), lambda: language_model(PER_EXPERT, "per_expert")),
+    "thinker": (functools.partial(whole, THINKER), thinker),
+    "speaking": (write_whole, speaking),
 }
 
 
@@ -97,7 +113,7 @@ MODELS = {
 @pytest.mark.parametrize("model", MODELS)
 def test_peaks_stay_under_the_target_and_one_tensor(model, tmp_path):
     tiny, big = MODELS[model]
-    whole(tiny, tmp_path / "tiny")
+    tiny(tmp_path / "tiny")
     target, largest = big_checkpoint(tmp_path / "big", *big())
     arguments = [sys.executable, "-c", CHILD, str(tmp_path / "tiny"), str(tmp_path / "big")]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)

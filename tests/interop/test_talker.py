@@ -23,17 +23,25 @@ from qomni_jax.sizes import qwen3_omni_talker
 from qomni_jax.storage.arrays import flat
 from qomni_jax.talker.qwen3_omni import init_qwen3_omni_talker
 from qomni_jax.thinker import Example, Thinker, place_media
-from tests.interop.checkpoint_files import GOLDENS, config_of, fused, write
-from tests.interop.released_codec import CONFIGS as CODECS
+from tests.interop.checkpoint_files import GOLDENS, fused, write
 from tests.interop.released_codec import decode
 from tests.interop.released_codec import random_tensors as random_codec
+from tests.interop.released_omni import (
+    ASSISTANT,
+    CODEC,
+    END,
+    LINE,
+    PAD,
+    START,
+    SYSTEM,
+    THINKER,
+    TTS_BOS,
+    TTS_EOS,
+    USER,
+    write_whole,
+)
 from tests.interop.released_talker import BOS, CODES, TALKER, PlainTalker, random_talker
 
-THINKER, CODEC = "thinker_qwen3_omni", "qwen3_omni_code2wav"
-# Ids of the tiny Thinker: turns, who speaks, what the Talker's prompt is made of.
-START, END, LINE, SYSTEM, USER, ASSISTANT, PAD, TTS_BOS, TTS_EOS = range(140, 149)
-IDS = {"im_start": START, "user": USER, "assistant": ASSISTANT}
-IDS |= {"tts_pad": PAD, "tts_bos": TTS_BOS, "tts_eos": TTS_EOS}
 FRAMES, NEW_TOKENS = 7, 5
 
 
@@ -78,18 +86,7 @@ def test_every_tensor_of_a_golden_of_the_talker_alone(tmp_path):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A whole Qwen3-Omni: the tiny released Thinker, a Talker, a codec."""
-    config = {
-        "model_type": "qwen3_omni_moe",
-        "dtype": "float32",
-        "thinker_config": config_of(THINKER),
-        "talker_config": TALKER,
-        "code2wav_config": CODECS[CODEC],
-        **{f"{name}_token_id": index for name, index in IDS.items()},
-    }
-    parts = {"thinker": load_file(GOLDENS / THINKER / "model.safetensors"), "talker": random_talker()}
-    parts["code2wav"] = random_codec(CODEC)
-    tensors = {f"{part}.{name}": value for part, inner in parts.items() for name, value in inner.items()}
-    return write(tmp_path_factory.mktemp("whole"), config, tensors)
+    return write_whole(tmp_path_factory.mktemp("whole"))
 
 
 def test_a_spoken_answer_about_sound_and_a_picture(whole, tmp_path):
