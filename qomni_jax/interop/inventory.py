@@ -84,8 +84,8 @@ def inventory_of_ours(path: Path) -> dict[str, Any]:
     Raises CheckpointError where it is not whole.
     """
     if held_speech_part(path):
-        form = describe_speech_part(path)
-        return _speech_inventory(str(path), form, _our_leaves(path, leaf_shapes(form.rules())), [])
+        held = describe_speech_part(path)
+        return _speech_inventory(str(path), held, _our_leaves(path, leaf_shapes(held.rules())), [])
     beside: Sequence[SpeechForm] = ()
     if is_thinker(path):
         opened = describe_ours([path])
@@ -99,8 +99,8 @@ def inventory_of_ours(path: Path) -> dict[str, Any]:
         shapes = leaf_shapes(key_map(description.config, description.family, description.layout))
     arrays = [_Array(_our_part(name), bool(_EXPERT.search(name)), info) for name, info in _our_leaves(path, shapes)]
     speech = [
-        (form, _our_leaves(path / part, leaf_shapes(form.rules())))
-        for part, form in zip((TALKER, CODEC), beside, strict=False)
+        (other, _our_leaves(path / part, leaf_shapes(other.rules())))
+        for part, other in zip((TALKER, CODEC), beside, strict=False)
     ]
     return {
         "source": str(path),

@@ -112,8 +112,8 @@ def describe_whole(directory: Path) -> SpeechForms:
     """What is not the Thinker of a whole Qwen3-Omni of ours. Raises CheckpointError where it is not whole."""
     if not is_whole(directory):
         raise CheckpointError(f"{directory}: holds no whole Qwen3-Omni: accepted is one with {_SPEECH}")
-    forms = (describe_speech_part(directory / part) for part in (TALKER, CODEC))
-    return SpeechForms(*forms, read_json(directory / _SPEECH))
+    talker, codec = (describe_speech_part(directory / part) for part in (TALKER, CODEC))
+    return SpeechForms(talker, codec, read_json(directory / _SPEECH))
 
 
 def _part(form: SpeechForm) -> str:
