@@ -210,9 +210,6 @@ def _fill_log10_mel(
     """
     half, hop, size = config.window_size // 2, config.hop_size, config.window_size
     window, clip = hann_window(size), np.float32(config.mel.clip)
-    # Of every block: memory that is new costs more than what is computed in it.
-    shape = min(_FRAMES_PER_BLOCK, len(features)), size
-    windows, powers = np.empty(shape, np.float32), np.empty((shape[0], size // 2 + 1), np.float32)
     for done in range(0, len(features), _FRAMES_PER_BLOCK):
         block = features[done : done + _FRAMES_PER_BLOCK]
         left = (first + done) * hop - half
@@ -221,10 +218,9 @@ def _fill_log10_mel(
             signal = held[left - start : right - start]
         else:
             signal = held[reflect(np.arange(left, right), num_samples) - start]
-        framed = np.lib.stride_tricks.sliding_window_view(signal, size)[::hop]
-        spectrum = scipy.fft.rfft(np.multiply(framed, window, out=windows[: len(block)]))
-        power = np.square(spectrum.real, out=powers[: len(block)])
-        power += np.square(spectrum.imag, out=spectrum.imag)
+        spectrum = scipy.fft.rfft(np.lib.stride_tricks.sliding_window_view(signal, size)[::hop] * window)
+        power = np.square(spectrum.real)
+        power += np.square(spectrum.imag)
         for bins, mels, weights in _mel_bands(config):
             np.matmul(power[:, bins], weights, out=block[:, mels])
         np.log(np.maximum(block, clip, out=block), out=block)
