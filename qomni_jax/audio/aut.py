@@ -16,6 +16,7 @@ from qomni_jax.config.audio import AudioEncoderConfig
 from qomni_jax.layers.encoder import Encoder, EncoderMLP, RowContext
 from qomni_jax.layers.linear import LayerNorm, projection, with_axes
 from qomni_jax.ops.conv2d import halving_conv2d
+from qomni_jax.ops.gelu import exact_gelu
 
 # A window longer than any clip; small enough for sums of int32.
 FULL_WINDOW = 2**30
@@ -74,7 +75,7 @@ class ChunkEmbedding(nn.Module):
             x = x[..., None]
             for kernel, bias in weights:
                 x = halving_conv2d(x, kernel.astype(x.dtype), bias.astype(x.dtype))
-                x = jax.nn.gelu(x, approximate=False)
+                x = exact_gelu(x)
             return x
 
         if len(chunks) <= c.conv_batch:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from qomni_jax.config.encoder import EncoderConfig
 from qomni_jax.layers.linear import LayerNorm, projection
 from qomni_jax.ops.attention import bidirectional_attention
+from qomni_jax.ops.gelu import exact_gelu
 from qomni_jax.ops.rotary import rotate
 from qomni_jax.parallel.kernels import sharded
 from qomni_jax.parallel.rules import constrain
@@ -64,7 +65,7 @@ class EncoderMLP(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         hidden = projection(self.hidden_dim, "fc1", ("embed", "mlp"), use_bias=True)(x)
-        hidden = jax.nn.gelu(hidden, approximate=self.gelu == "tanh")
+        hidden = jax.nn.gelu(hidden, approximate=True) if self.gelu == "tanh" else exact_gelu(hidden)
         return projection(self.out_dim, "fc2", ("mlp", "embed"), use_bias=True)(hidden)
 
 

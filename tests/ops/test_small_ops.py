@@ -1,5 +1,8 @@
 """Norms, rotary embedding, convolution, attention and sampling against plain formulas."""
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,8 @@ import pytest
 
 from qomni_jax.ops.attention import grouped_query_attention
 from qomni_jax.ops.conv import causal_depthwise_conv
+from qomni_jax.ops.conv2d import halving_conv2d
+from qomni_jax.ops.gelu import exact_gelu
 from qomni_jax.ops.norms import gated_rms_norm, l2_normalize, rms_norm
 from qomni_jax.ops.rotary import apply_rotary
 from qomni_jax.ops.sampling import penalize_repetition, sample
@@ -121,3 +126,25 @@ def test_cuts_keep_the_likely_classes_and_their_proportions(settings, expected):
 def test_repetition_penalty_makes_what_was_said_less_likely():
     logits, said = np.array([[2.0, -2.0, 1.0]]), np.array([[True, True, False]])
     np.testing.assert_allclose(penalize_repetition(logits, said, 2.0), [[1.0, -4.0, 1.0]])
+
+
+def test_gelu_is_exact_to_float32():
+    x = np.linspace(-12, 12, 2_001, dtype=np.float32)
+    expected = [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x.astype(float)]
+    np.testing.assert_allclose(exact_gelu(x), expected, rtol=1e-6, atol=1e-6)  # below zero 1 + erf is a difference
+
+
+@pytest.mark.parametrize(("channels", "steps", "features"), [(1, 10, 16), (1, 7, 5), (3, 6, 9)])
+def test_convolution_halves_an_image(channels, steps, features):
+    x, bias = normal(0, 2, steps, features, channels), normal(1, 4)
+    kernel = normal(2, channels * 9, 4)
+    y = jax.jit(halving_conv2d)(x, kernel, bias)
+    padded = np.pad(x, ((0, 0), (1, 2), (1, 2), (0, 0)))
+    rows, columns = -(-steps // 2), -(-features // 2)
+    # A row of the kernel: input channel, then tap of features, then of steps.
+    taps = kernel.reshape(channels, 3, 3, 4)
+    expected = np.zeros((2, rows, columns, 4))
+    for f, t in itertools.product(range(3), repeat=2):
+        seen = padded[:, t : t + 2 * rows : 2, f : f + 2 * columns : 2]
+        expected += np.einsum("ntfc,co->ntfo", seen, taps[:, f, t])
+    np.testing.assert_allclose(y, expected + bias, atol=1e-5)  # float32

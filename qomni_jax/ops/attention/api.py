@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from qomni_jax.ops.attention.pallas_tpu import attention_pallas_tpu
 from qomni_jax.ops.attention.reference import attention_reference
-from qomni_jax.ops.attention.xla import attention_blocked
+from qomni_jax.ops.attention.xla import BIDIRECTIONAL_BLOCK, BLOCK, attention_blocked
 
 BACKENDS = ("reference", "xla", "pallas_tpu")
 # Scores of one head that are cheaper to hold than to compute block by block.
@@ -128,8 +128,12 @@ def _attend(form: str, q: Array, k: Array, v: Array, low: Array, high: Array, *,
     """Query t of row b sees the slots `low[b, t] .. high[b, t]`."""
     if form == "pallas_tpu":
         return attention_pallas_tpu(q, k, v, low, causal=causal)
-    attention = attention_reference if form == "reference" else attention_blocked
-    return checkpoint_name(attention(q, k, v, low, high), "attention_out")
+    if form == "reference":
+        o = attention_reference(q, k, v, low, high)
+    else:
+        block = BLOCK if causal else BIDIRECTIONAL_BLOCK
+        o = attention_blocked(q, k, v, low, high, block_q=block, block_kv=block)
+    return checkpoint_name(o, "attention_out")
 
 
 def _first_visible(slot: Array, first: Array | None, segment_ids: Array | None) -> Array:

@@ -14,12 +14,33 @@ import jax.numpy as jnp
 from qomni_jax.ops.attention.reference import HIDDEN
 
 BLOCK = 256
+BIDIRECTIONAL_BLOCK = 512  # no block lies out of sight, and every one costs passes over what is there so far
 
 
 def attention_blocked(
     q: Array, k: Array, v: Array, low: Array, high: Array, *, block_q: int = BLOCK, block_kv: int = BLOCK
 ) -> Array:
-    """Shapes and meaning as in `reference.attention_reference`; `block_q` and `block_kv` are the longest blocks."""
+    """Shapes and meaning as in `reference.attention_reference`; `block_q` and `block_kv` are the longest blocks.
+
+    A CPU goes through rows and key heads one by one: the scores of a block of one stay in its cache.
+    """
+    attend = functools.partial(_all_heads, block_q=block_q, block_kv=block_kv)
+    batch, steps, heads, dim = q.shape
+    kv_heads = k.shape[2]
+    if jax.default_backend() != "cpu" or batch * kv_heads == 1:
+        return attend(q, k, v, low, high)
+
+    def one_by_one(x: Array) -> Array:
+        x = x.reshape(batch, x.shape[1], kv_heads, -1, dim).transpose(0, 2, 1, 3, 4)
+        return x.reshape(batch * kv_heads, 1, *x.shape[2:])
+
+    rows = (jnp.repeat(x, kv_heads, axis=0)[:, None] for x in (low, high))
+    o = jax.lax.map(lambda head: attend(*head), (*map(one_by_one, (q, k, v)), *rows))
+    o = o.reshape(batch, kv_heads, steps, heads // kv_heads, dim)
+    return o.transpose(0, 2, 1, 3, 4).reshape(q.shape)
+
+
+def _all_heads(q: Array, k: Array, v: Array, low: Array, high: Array, *, block_q: int, block_kv: int) -> Array:
     batch, steps, heads, dim = q.shape
     slots, kv_heads = k.shape[1:3]
     block_q, block_kv = even_block(steps, block_q), even_block(slots, block_kv)
