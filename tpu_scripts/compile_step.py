@@ -15,6 +15,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
+from experiments.bench.codec import codec_flops
 from qomni_jax.ops.attention.xla import BLOCK
 from qomni_jax.parallel.mesh import make_mesh
 from tpu_scripts.bounds import bounds, mean_context, model_flops
@@ -22,7 +23,7 @@ from tpu_scripts.cost import Walker
 from tpu_scripts.hlo import Module
 from tpu_scripts.kernels import kernel_cost
 from tpu_scripts.media_steps import MEDIA_STEPS, encoder_flops, medium, planned_thinker
-from tpu_scripts.speech_steps import codec_flops, planned_codec, planned_talker, talker_flops
+from tpu_scripts.speech_steps import planned_codec, planned_talker, talker_flops
 from tpu_scripts.steps import Request, bytes_a_chip, planned_config, program
 
 

@@ -15,7 +15,7 @@ from qomni_jax.codec.waveform_model import init_parameters, initial_state
 from qomni_jax.config.decoder import LanguageModelConfig
 from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
-from qomni_jax.config.waveform_codec import ConvStackConfig, WaveformCodecConfig, WindowTransformerConfig
+from qomni_jax.config.waveform_codec import WaveformCodecConfig
 from qomni_jax.inference.talker_stream import StreamCarry, TalkerStreamer
 from qomni_jax.layers.decoder import Cache, empty_cache
 from qomni_jax.layers.linear import unbox
@@ -110,39 +110,6 @@ def talker_flops(config: TalkerConfig, rows: int, context: int) -> float:
     unused_head = 2.0 * rows * config.decoder.model_dim * config.codebook_size
     inner = model_flops(residual, tokens=rows * books, context=(books + 1) / 2, training=False) - unused_head
     return model_flops(backbone, tokens=rows, context=context, training=False) + inner
-
-
-def codec_flops(config: WaveformCodecConfig, frames: int) -> float:
-    """Operations that the products of so many frames need, from features to samples."""
-    c, width = config.decoder, config.decoder.transformer.width
-    total, steps = 0.0, float(c.pre_upsampling)
-    total += c.pre_conv * config.quantizer.model_dim * width
-    total += steps * _transformer_products(c.transformer)
-    for ratio in c.upsampling_ratios:
-        steps *= ratio
-        total += steps * (width * width + 8 * width * width)
-    return 2.0 * frames * (total + _stack_products(c.stack, width, steps))
-
-
-def _transformer_products(c: WindowTransformerConfig) -> float:
-    heads = c.num_heads + c.num_kv_heads
-    mixing = 2 * c.model_dim * heads * c.head_dim + 2 * c.num_heads * c.head_dim * c.window
-    layer = mixing + (3 if c.mlp == "swiglu" else 2) * c.model_dim * c.mlp_dim
-    outer = 0 if c.outer_dim is None else 2 * c.outer_dim * c.model_dim
-    return c.num_layers * layer + outer
-
-
-def _stack_products(c: ConvStackConfig, features: int, steps: float) -> float:
-    """Of the convolutions behind `steps` steps of features."""
-    width = c.frame_channels
-    total = steps * c.kernel_size * features * width
-    for rate in c.rates:
-        inner = width // 2
-        total += steps * width * 2 * rate * inner
-        steps, width = steps * rate, inner
-        unit = c.residual_kernel_size * width * (width // c.compress) + (width // c.compress) * width
-        total += steps * len(c.dilations) * unit
-    return total + steps * c.last_kernel_size * width
 
 
 def _placed_parameters(mesh: Mesh, boxed: Any) -> Any:

@@ -191,8 +191,8 @@ def _parse_mesh(text: str, piece: Slice) -> dict[str, int]:
 def planned_config(request: Request) -> LanguageModelConfig:
     """The model of a size as it runs on TPUs: bfloat16 activations, rematerialised layers, kernels where there are.
 
-    Where weights stay, a step reads each of them once and writes a few slots of a cache: layers have arrays of their own,
-    since a loop over stacked ones would copy them.
+    Where weights stay, a step reads each of them once and writes a few slots of a cache: layers have arrays of their
+    own, since a loop over stacked ones would copy them.
     """
     config = LANGUAGE_MODELS[request.size]()
     d = config.decoder
