@@ -61,7 +61,7 @@ def test_a_first_packet_is_the_sum_of_its_stages():
     assert all(found[name] > 0 for name in (*streaming.STAGES, *streaming.AFTERWARDS))
     stages = sum(found[name] for name in streaming.STAGES if name != "overall")
     assert found["overall"] == pytest.approx(stages, rel=0.1)
-    assert [figure.name for figure in streaming.cases(1, "tiny")][0] == "tiny 1 stream encode"
+    assert streaming.cases(1, "tiny")[0].name == "tiny 1 stream encode"
 
 
 def test_a_prediction_adds_up_plans_and_names_those_that_are_missing(tmp_path, capsys):

@@ -73,7 +73,7 @@ def attention_over_cache(
 ) -> Array:
     """`grouped_query_attention` of `q [B, T, H, D]` on a cache as it lies, `keys, values [B, HK, S, D]`.
 
-    With `auto`, few queries on a cache of many slots read only those that are in use, but on a TPU they read all. Raises
+    With `auto`, few queries on a cache of many slots read only those that are in use; on a TPU they read all. Raises
     ValueError as there.
     """
     steps, slots = q.shape[1], keys.shape[2]
