@@ -1,5 +1,6 @@
 """The named encoders have the parameters that their names and docstrings promise."""
 
+import functools
 import math
 
 import jax
@@ -8,6 +9,8 @@ import pytest
 
 from qomni_jax import sizes
 from qomni_jax.audio.aut import AudioEncoder
+from qomni_jax.codec.waveform_model import init_parameters
+from qomni_jax.talker.talker import init_talker
 from qomni_jax.vision.tower import VisionEncoder
 
 
@@ -45,3 +48,19 @@ def test_the_system_s_own_audio_encoder_gives_a_token_for_160_ms():
     config = sizes.audio_encoder()
     assert [config.num_tokens(frames) for frames in (16, 100, 160, 3000, 360_000)] == [1, 7, 10, 188, 22_500]
     assert config.window_frames == 800
+
+
+def test_talkers_and_codecs_of_a_size_belong_together():
+    """Without computing anything: the parameters they say, and the same codes on both sides, 80 ms a frame."""
+    about = {"tiny": (6.3e4, 9.1e4), "small": (3.3e6, 6.6e6), "flash": (3.757e9, 2.16e8), "plus": (3.757e9, 2.16e8)}
+    for name, expected in about.items():
+        talker, codec = sizes.TALKERS[name](), sizes.CODECS[name]()
+        inits = (functools.partial(init_talker, talker), functools.partial(init_parameters, codec))
+        for init, count in zip(inits, expected, strict=True):
+            leaves = jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))
+            assert sum(math.prod(leaf.shape) for leaf in leaves) == pytest.approx(count, rel=0.05)
+        assert (talker.num_codebooks, talker.codebook_size) == (
+            codec.quantizer.num_codebooks,
+            codec.quantizer.codebook_size,
+        )
+        assert codec.frame_rate == 12.5

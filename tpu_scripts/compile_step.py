@@ -15,6 +15,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
+from experiments.bench.codec import codec_flops
 from qomni_jax.ops.attention.xla import BLOCK
 from qomni_jax.parallel.mesh import make_mesh
 from tpu_scripts.bounds import bounds, mean_context, model_flops
@@ -22,6 +23,7 @@ from tpu_scripts.cost import Walker
 from tpu_scripts.hlo import Module
 from tpu_scripts.kernels import kernel_cost
 from tpu_scripts.media_steps import MEDIA_STEPS, encoder_flops, medium, planned_thinker
+from tpu_scripts.speech_steps import planned_codec, planned_talker, talker_flops
 from tpu_scripts.steps import Request, bytes_a_chip, planned_config, program
 
 
@@ -63,7 +65,7 @@ def compile_step(request: Request, hlo_file: str | None = None) -> dict[str, Any
         Path(hlo_file).write_text(text)
     chip = piece.chip
     causal = request.step not in MEDIA_STEPS
-    rule = functools.partial(kernel_cost, causal=causal)
+    rule = functools.partial(kernel_cost, causal=causal, chosen=_chosen_experts(request))
     walker = Walker(Module(text), rule, chip.peak_flops / chip.hbm_bandwidth, functools.partial(_loop_trips, request))
     cost = walker.total()
     memory = compiled.memory_analysis()
@@ -110,10 +112,24 @@ def _useful_work(request: Request) -> tuple[int, float]:
         thinker = planned_thinker(request.size, request.rows)
         flops = encoder_flops(thinker, medium(request.size, request.step), request.rows)
         return request.rows * request.tokens, flops
+    if request.step == "codec_frame":
+        return request.rows, codec_flops(planned_codec(request.size), request.rows)
+    if request.step == "talker_frame":
+        return request.rows, talker_flops(planned_talker(request.size), request.rows, request.tokens)
     tokens = request.rows * {"train": request.tokens, "prefill": request.prompt_chunk, "decode": 1}[request.step]
     context = mean_context(request.tokens) if request.step == "train" else request.tokens
     config = planned_config(request)
     return tokens, model_flops(config, tokens=tokens, context=context, training=request.step == "train")
+
+
+def _chosen_experts(request: Request) -> float:
+    """The share of the experts that anyone in the call visits, where routers are balanced and tokens draw by chance."""
+    if request.step in MEDIA_STEPS or request.step == "codec_frame":
+        return 1.0
+    talker = request.step == "talker_frame"
+    ff = (planned_talker(request.size) if talker else planned_config(request)).decoder.feed_forward
+    tokens = _useful_work(request)[0] / request.mesh_sizes.get("data", 1)
+    return 1.0 - (1.0 - ff.top_k / ff.num_experts) ** tokens if ff.num_experts else 1.0
 
 
 def _loop_trips(request: Request, operation: str) -> int | None:
@@ -145,7 +161,9 @@ def _forms(request: Request) -> dict[str, Any]:
         audio = planned_thinker(request.size, request.rows).audio
         assert audio is not None
         return {"attention": audio.encoder.backend, "kept": []}
-    d = planned_config(request).decoder
+    if request.step == "codec_frame":
+        return {"attention": planned_codec(request.size).decoder.transformer.backend, "kept": []}
+    d = (planned_talker(request.size) if request.step == "talker_frame" else planned_config(request)).decoder
     return {
         "gated_delta_rule": d.gdn.backend,
         "attention": d.attention.backend,

@@ -153,12 +153,14 @@ class Walker:
         name = kernel_name(i)
         moved = sum(s.hbm_bytes for s in (*operands, *i.shapes))
         estimate = _estimate(i)
+        if estimate is not None:
+            estimate = estimate[0], max(estimate[1], moved)
         if self._kernel_rule is not None:
             estimate = self._kernel_rule(i, operands, estimate)
         if estimate is None:
             estimate = (0.0, moved)
             cost.notes.append(f"kernel {name} carries no cost estimate: its operations are not counted")
-        cost.flops, cost.hbm_bytes = estimate[0], max(estimate[1], moved)
+        cost.flops, cost.hbm_bytes = estimate
         cost.kernels[name] = {"calls": 1.0, "flops": cost.flops, "hbm_bytes": cost.hbm_bytes}
 
     def _fusion(self, i: Instruction, body: Computation, operands: list[Shape], cost: Cost) -> None:

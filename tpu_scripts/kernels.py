@@ -10,21 +10,26 @@ from tpu_scripts.hlo import Instruction, Shape
 Estimate = tuple[float, float] | None  # operations and HBM bytes
 
 
-def kernel_cost(i: Instruction, operands: list[Shape], estimate: Estimate, *, causal: bool = True) -> Estimate:
+def kernel_cost(
+    i: Instruction, operands: list[Shape], estimate: Estimate, *, causal: bool = True, chosen: float = 1.0
+) -> Estimate:
     """What a kernel costs, given what it says of itself; None where nothing is known.
 
-    `causal`: whether attention is; its kernel does not say.
+    `causal`: whether attention is; its kernel does not say. `chosen`: the share of the experts that any token visits;
+    the weights of the others are not read.
     """
     name = kernel_name(i)
     if name.startswith("splash_"):
         return splash_attention_cost(i, operands, causal=causal)
     if name in ("gmm", "tgmm") and estimate is not None:
-        return grouped_product_cost(name, operands, estimate)
+        return grouped_product_cost(name, operands, estimate, chosen=chosen)
     return estimate
 
 
-def grouped_product_cost(name: str, operands: list[Shape], estimate: tuple[float, float]) -> tuple[float, float]:
-    """A grouped product's estimate, with rows that are computed twice and without weights that are not read twice.
+def grouped_product_cost(
+    name: str, operands: list[Shape], estimate: tuple[float, float], *, chosen: float = 1.0
+) -> tuple[float, float]:
+    """A grouped product's estimate, with rows that are computed twice and without weights that are not read, or twice.
 
     The kernel's first arrays of integers are the borders of its E groups and the group of each of its V steps, where
     every group but the first begins inside a tile: V = tiles + E - 1. A tile that several groups share is computed for
@@ -35,7 +40,7 @@ def grouped_product_cost(name: str, operands: list[Shape], estimate: tuple[float
     flops, moved = estimate[0] * steps / (steps - groups + 1), estimate[1]
     rows, weights = [s for s in operands if s.dtype != "s32"][:2]
     if name == "gmm" and forward_tiles(rows.dims[0], rows.dims[1], 1)[1] == rows.dims[1]:
-        moved -= weights.bytes * (steps / groups - 1)
+        moved -= weights.bytes * (steps / groups - chosen)
     return flops, moved
 
 

@@ -152,7 +152,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", required=True, help="a model of qomni_jax.sizes: tiny, small, flash, plus, ...")
     parser.add_argument("--topology", required=True, help="the slice, such as v5p:4x4x4 or v5e:16x16")
     parser.add_argument("--stage", default="S2", help="training stage: sets the tokens of a row")
-    parser.add_argument("--step", default="train", help="train, prefill, decode, encode_audio or encode_video")
+    parser.add_argument(
+        "--step",
+        default="train",
+        help="train, prefill, decode, encode_audio, encode_video, talker_frame or codec_frame",
+    )
     parser.add_argument("--context", type=int, help="tokens of a row, instead of the stage's")
     parser.add_argument("--batch", type=int, help="rows over the whole slice; by default one a device that splits rows")
     parser.add_argument("--mesh", help="sizes of mesh axes, such as fsdp=16,expert=4; by default a rule chooses")

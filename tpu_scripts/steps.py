@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from qomni_jax.config.decoder import REMAT_NAMES, LanguageModelConfig
+from qomni_jax.codec.waveform_stream import stream_function
+from qomni_jax.config.decoder import REMAT_NAMES, DecoderConfig, LanguageModelConfig
 from qomni_jax.config.training import LanguageModelTrainingConfig
 from qomni_jax.inference.text import Places, Prefilled, decode_step, prefill_chunk
 from qomni_jax.layers.language_model import empty_language_model_cache, init_language_model
@@ -17,18 +18,27 @@ from qomni_jax.layers.linear import unbox
 from qomni_jax.ops import attention, gated_delta_rule, moe
 from qomni_jax.parallel.mesh import AXES
 from qomni_jax.parallel.rules import mesh_axes, parameter_shardings, partition_spec
-from qomni_jax.sizes import LANGUAGE_MODELS, THINKERS
+from qomni_jax.sizes import LANGUAGE_MODELS, TALKERS, THINKERS
 from qomni_jax.thinker import MediaFeatures
 from qomni_jax.thinker.stream import encode_piece
 from qomni_jax.training.language_model_step import abstract_language_model_state, make_language_model_step
 from qomni_jax.training.step import batch_shardings
 from tpu_scripts.chips import Slice
 from tpu_scripts.media_steps import MEDIA_STEPS, media_arguments, medium, planned_thinker
+from tpu_scripts.speech_steps import (
+    SPEECH_STEPS,
+    codec_arguments,
+    planned_codec,
+    planned_talker,
+    talker_arguments,
+    talker_streamer,
+)
 
 # Tokens a row in each training stage. The report gives S2 and S3 (32,768 and 262,144) and none for S1, which aligns
 # the encoders; 8,192 is where the ancestor starts.
 STAGES = {"S1": 8_192, "S2": 32_768, "S3": 262_144}
-STEPS = ("train", "prefill", "decode", *MEDIA_STEPS)
+STEPS = ("train", "prefill", "decode", *MEDIA_STEPS, *SPEECH_STEPS)
+FEW_TOKENS = 128  # of a prompt: what is left to read of it when a speaker stops
 LANES = 128  # head sizes that kernels are written for are multiples of this
 
 
@@ -61,6 +71,11 @@ class Request:
                 f"--size={self.size} with --step={self.step}: accepted is one of {', '.join(THINKERS)}, the sizes with "
                 "encoders"
             )
+        if self.step in SPEECH_STEPS and self.size not in TALKERS:
+            raise ValueError(
+                f"--size={self.size} with --step={self.step}: accepted is one of {', '.join(TALKERS)}, the sizes with "
+                "a Talker and a codec"
+            )
         for field in ("context", "batch", "chunk", "passes"):
             value = getattr(self, field)
             if value is not None and value < 1:
@@ -83,6 +98,8 @@ class Request:
         """Tokens a row: of training, of the prompt, in the cache, or that the encoder gives."""
         if self.step in MEDIA_STEPS:
             return medium(self.size, self.step).tokens
+        if self.step == "codec_frame":
+            return 1
         return STAGES[self.stage] if self.context is None else self.context
 
     @property
@@ -95,7 +112,8 @@ class Request:
     @property
     def mesh_sizes(self) -> dict[str, int]:
         if self.mesh is None:
-            return default_mesh(LANGUAGE_MODELS[self.size](), self.slice, self.step)
+            spread = TALKERS[self.size]() if self.step in SPEECH_STEPS else LANGUAGE_MODELS[self.size]()
+            return default_mesh(spread.decoder, self.slice, self.step, stays=self.weights_stay)
         return _parse_mesh(self.mesh, self.slice)
 
     @property
@@ -122,6 +140,12 @@ class Request:
         return min(self.tokens, 2_048 if self.chunk is None else self.chunk)
 
     @property
+    def weights_stay(self) -> bool:
+        """Whether tokens travel to the weights: where a call has so few that moving weights would take longer."""
+        few = self.step == "prefill" and self.prompt_chunk <= FEW_TOKENS
+        return few or self.step in ("decode", "talker_frame")
+
+    @property
     def calls(self) -> int:
         """Calls of the step that read the whole prompt or medium; 1 for a step that is whole by itself."""
         if self.step in MEDIA_STEPS:
@@ -129,19 +153,19 @@ class Request:
         return -(-self.tokens // self.prompt_chunk) if self.step == "prefill" else 1
 
 
-def default_mesh(config: LanguageModelConfig, piece: Slice, step: str) -> dict[str, int]:
-    """The mesh for a slice.
+def default_mesh(decoder: DecoderConfig, piece: Slice, step: str, *, stays: bool) -> dict[str, int]:
+    """The mesh for a slice; `stays` as `Request.weights_stay`.
 
     Training and prefill: `fsdp` takes the whole slice while the gathered weights of one layer stay under a tenth of a
-    chip's memory; beyond that `expert` takes the smallest dimension of the torus that divides the experts. Decode:
-    weights must not move for each token, so `expert` takes whole dimensions as long as they divide the experts, and
-    what is left over replicates (`data`). Encoders are small enough to be on every chip.
+    chip's memory; beyond that `expert` takes the smallest dimension of the torus that divides the experts. Where
+    weights must not move, as in decoding, `expert` takes whole dimensions as long as they divide the experts, and what
+    is left over replicates (`data`). Encoders and codecs are small enough to be on every chip.
     """
-    if step in MEDIA_STEPS:
+    if step in MEDIA_STEPS or step == "codec_frame":
         return {"data": piece.chips}
-    ff = config.decoder.feed_forward
-    if step != "decode":
-        layer = 2 * 3 * config.decoder.model_dim * max(ff.num_experts * ff.expert_dim, ff.hidden_dim)
+    ff = decoder.feed_forward
+    if not stays:
+        layer = 2 * 3 * decoder.model_dim * max(ff.num_experts * ff.expert_dim, ff.hidden_dim)
         fitting = [d for d in sorted(piece.dims) if d > 1 and ff.num_experts and ff.num_experts % d == 0]
         expert = fitting[0] if layer > 0.1 * piece.chip.hbm_bytes and fitting else 1
         return {"fsdp": piece.chips // expert, "expert": expert}
@@ -167,8 +191,8 @@ def _parse_mesh(text: str, piece: Slice) -> dict[str, int]:
 def planned_config(request: Request) -> LanguageModelConfig:
     """The model of a size as it runs on TPUs: bfloat16 activations, rematerialised layers, kernels where there are.
 
-    A decoding step reads each weight once and writes one slot of a cache: layers have arrays of their own, since a loop
-    over stacked ones would copy them.
+    Where weights stay, a step reads each of them once and writes a few slots of a cache: layers have arrays of their
+    own, since a loop over stacked ones would copy them.
     """
     config = LANGUAGE_MODELS[request.size]()
     d = config.decoder
@@ -177,6 +201,7 @@ def planned_config(request: Request) -> LanguageModelConfig:
     gdn = "pallas_tpu" if wide and "pallas_tpu" in gated_delta_rule.BACKENDS else "xla"
     experts = "pallas_tpu" if d.feed_forward.expert_dim % LANES == 0 and "pallas_tpu" in moe.BACKENDS else "blocked"
     attending = "pallas_tpu" if "pallas_tpu" in attention.BACKENDS and training else "auto"
+    attending = "reference" if request.weights_stay else attending  # few queries, and a cache that is full
     return dataclasses.replace(
         config,
         dtype="bfloat16",
@@ -184,13 +209,13 @@ def planned_config(request: Request) -> LanguageModelConfig:
         decoder=dataclasses.replace(
             d,
             remat=request.kept if training else None,
-            stacked=request.step != "decode",
+            stacked=not request.weights_stay,
             gdn=dataclasses.replace(d.gdn, backend="auto" if request.step == "decode" else gdn),
             attention=dataclasses.replace(d.attention, backend=attending),
             feed_forward=dataclasses.replace(
                 d.feed_forward,
                 backend=experts,
-                dispatch="ring" if request.step == "decode" else "local",
+                dispatch="ring" if request.weights_stay else "local",
                 pass_tokens=request.pass_tokens,
             ),
         ),
@@ -215,6 +240,8 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
         encoder, piece = media_arguments(thinker, medium(request.size, request.step), request.rows, mesh)
         parts = {"params": encoder, "batch": piece}
         return Program(lambda *args: encode_piece.lower(thinker, *args), (encoder, piece), parts)
+    if request.step in SPEECH_STEPS:
+        return _speak(request, mesh)
     params = _inference_params(config, mesh)
     cache = _cache(request, config, mesh)
     rows = NamedSharding(mesh, partition_spec(mesh, ("batch",), (request.rows,)))
@@ -237,6 +264,18 @@ def program(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Progra
         parts["features"] = places.features
     args = (params, state, chunk, per_row((), jnp.int32), places)
     return Program(lambda *args: prefill_chunk.lower(config, *args), args, parts)
+
+
+def _speak(request: Request, mesh: Mesh) -> Program:
+    if request.step == "codec_frame":
+        codec = planned_codec(request.size)
+        params, state, codes = codec_arguments(codec, request.rows, mesh)
+        parts = {"params": params, "state": state}
+        return Program(stream_function(codec, "decode").lower, (params, state, codes), parts)
+    talker = planned_talker(request.size)
+    params, carry, text = talker_arguments(talker, request.rows, request.tokens, mesh)
+    parts = {"params": params, "cache": carry.cache}
+    return Program(talker_streamer(talker).step.lower, (params, carry, *text), parts)
 
 
 def _places(request: Request, config: LanguageModelConfig, mesh: Mesh) -> Places:

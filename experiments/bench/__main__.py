@@ -1,5 +1,5 @@
-"""Benches: `python -m experiments.bench NAME [--peer] [--json=F]`; NAME is `gated_delta_rule`, `moe`, `decoder` or
-`encoders` or `long_context`.
+"""Benches: `python -m experiments.bench NAME [--peer] [--json=F]`; NAME is `gated_delta_rule`, `moe`, `decoder`,
+`encoders`, `codec`, `talker`, `streaming` or `long_context`.
 
 With `--peer` the reference runs beside ours, repetition by repetition, in a child process of the interpreter that
 `--peer_python` names (the extra `peer` installed), with as many threads. `gated_delta_rule --aot` compiles the kernels
@@ -22,10 +22,14 @@ _CASES = flags.DEFINE_string("cases", "", "a regular expression: cases whose nam
 _REPEATS = flags.DEFINE_integer("repeats", 5, "repetitions, of which the median is reported.", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 2, "threads of either side, at most the machine's cores.", lower_bound=1)
 _MESH = flags.DEFINE_string("mesh", "", "data=N or tensor=N: rows or heads spread over N CPU devices, one a core.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "talker: a Qwen3-Omni of tiny size, instead of a random one.")
+_SIZE = flags.DEFINE_enum("size", "small", ("tiny", "small"), "streaming: of the system.")
+_PREDICT = flags.DEFINE_bool("predict", False, "streaming: bounds on TPU slices from plans, instead of times here.")
+_PLANS = flags.DEFINE_string("plans", "plans", "streaming --predict: where tpu_scripts.plan has written its JSON.")
 _AOT = flags.DEFINE_bool("aot", False, "gated_delta_rule: static figures of the TPU kernels instead of times.")
 
-BENCHES = ("decoder", "encoders", "gated_delta_rule", "long_context", "moe")
-WITHOUT_PEER = ("long_context", "moe")
+BENCHES = ("codec", "decoder", "encoders", "gated_delta_rule", "long_context", "moe", "streaming", "talker")
+WITHOUT_PEER = ("long_context", "moe", "streaming")
 # XLA's CPU backend has two libraries for products and convolutions. Those of the encoders are faster by Eigen than by
 # YNNPACK, its default, which here keeps the sums of norms and softmaxes alone.
 XLA_FLAGS = {"encoders": "--xla_cpu_experimental_ynn_fusion_type=REDUCE"}
@@ -37,7 +41,9 @@ def main(argv: Sequence[str]) -> None:
     if _AOT.value and argv[1] != "gated_delta_rule":
         raise app.UsageError(f"--aot with {argv[1]}: accepted with gated_delta_rule")
     if _PEER.value and argv[1] in WITHOUT_PEER:
-        raise app.UsageError(f"--peer with {argv[1]}: accepted with decoder, encoders, gated_delta_rule")
+        raise app.UsageError(
+            f"--peer with {argv[1]}: accepted with {', '.join(n for n in BENCHES if n not in WITHOUT_PEER)}"
+        )
     # Before JAX reads it; what the caller says comes last and holds.
     os.environ["XLA_FLAGS"] = f"{XLA_FLAGS.get(argv[1], '')} {os.environ.get('XLA_FLAGS', '')}".strip()
     # Before JAX counts the cores: its thread pool has one thread for each that it may use.
@@ -54,6 +60,13 @@ def main(argv: Sequence[str]) -> None:
         from experiments.bench import gated_delta_rule_aot
 
         rows = gated_delta_rule_aot.run()
+    elif _PREDICT.value and argv[1] == "streaming":
+        from experiments.bench import first_packet
+
+        try:
+            rows = first_packet.predict(_PLANS.value)
+        except ValueError as error:
+            raise app.UsageError(str(error)) from None
     elif argv[1] == "long_context":
         from experiments.bench import long_context
 
@@ -78,7 +91,8 @@ def _timed(name: str) -> list[dict]:
             peer = None
             if _PEER.value:
                 peer = stack.enter_context(Peer(_PEER_PYTHON.value, bench.PEER_MODULE, _THREADS.value))
-            rows = run_cases(bench.cases(_REPEATS.value), peer, _REPEATS.value, _CASES.value)
+            settings = {"talker": {"checkpoint": _CHECKPOINT.value}, "streaming": {"size": _SIZE.value}}.get(name, {})
+            rows = run_cases(bench.cases(_REPEATS.value, **settings), peer, _REPEATS.value, _CASES.value)
     except PeerError as error:
         sys.exit(f"bench: {error}")
     more = bench.summary(rows)

@@ -69,8 +69,7 @@ class WaveformCodec:
         waves = [as_waveform(recording) for recording in recordings]
         found = [np.zeros((0, self.config.quantizer.num_codebooks), np.int32)] * len(waves)
         for members in _groups([len(wave) for wave in waves]):
-            samples = _stacked([waves[index] for index in members])
-            samples = np.pad(samples, ((0, 0), (0, -samples.shape[1] % frame)))
+            samples = _stacked([waves[index] for index in members], frame)
             lengths = np.zeros(len(samples), np.int32)
             lengths[: len(members)] = [len(waves[index]) for index in members]
             state = initial_state(self.config, "encode", len(samples))
@@ -117,10 +116,15 @@ def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield order[start : start + _ROWS]
 
 
-def _stacked(items: Sequence[np.ndarray]) -> np.ndarray:
-    """Items `[n, ...]` in one array `[rows, longest n, ...]` with zeros behind them; rows are a power of two."""
+def _stacked(items: Sequence[np.ndarray], unit: int = 1) -> np.ndarray:
+    """Items `[n, ...]` in one array `[rows, n, ...]` with zeros behind them; rows are a power of two.
+
+    n is a multiple of 8 units of the longest item, or a power of two below, so that few calls take them all.
+    """
     rows = 1 << (len(items) - 1).bit_length()
-    stacked = np.zeros((rows, max(map(len, items)), *items[0].shape[1:]), items[0].dtype)
+    units = -(-max(map(len, items)) // unit)
+    step = min(8, 1 << (units - 1).bit_length())
+    stacked = np.zeros((rows, -(-units // step) * step * unit, *items[0].shape[1:]), items[0].dtype)
     for row, item in zip(stacked, items, strict=False):
         row[: len(item)] = item
     return stacked

@@ -115,12 +115,12 @@ def init_parameters(config: WaveformCodecConfig, key: Array) -> Any:
     return unbox(WaveformCodecModel(config).init(key, codes))["params"]
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def initial_state(config: WaveformCodecConfig, method: str, batch: int) -> Any:
     """The collection `stream` of `batch` new streams of `method`, `decode` or `encode`."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _state_shapes(config, method, batch))
 
 
-@functools.lru_cache(maxsize=32)
 def _state_shapes(config: WaveformCodecConfig, method: str, batch: int) -> Any:
     inputs: tuple[Array, ...] = (jnp.zeros((batch, 1, config.quantizer.num_codebooks), jnp.int32),)
     if method == "encode":

@@ -3,7 +3,7 @@
 import dataclasses
 
 from qomni_jax.config.decoder import DecoderConfig
-from qomni_jax.config.validation import check_types, require, require_one_of, require_positive
+from qomni_jax.config.validation import DTYPES, check_types, require, require_one_of, require_positive
 
 SCHEMES = ("aria", "dual_track", "fixed_rate")
 ARIA_PATHS = ("tight", "random_lead", "bursts", "text_first", "expected", "word_times")
@@ -15,7 +15,8 @@ class TalkerConfig:
     """The Talker: vocabulary of text, codebooks of speech, backbone and the residual multi-token-prediction module.
 
     `residual` is the dense decoder that predicts codebooks 1.. of a frame; its width equals the backbone's.
-    `max_positions` bounds the stream (prompt, text and frames together) of one utterance in generation.
+    `max_positions` bounds the stream (prompt, text and frames together) of one utterance in generation. `dtype` is that
+    of activations; parameters keep their own.
     """
 
     decoder: DecoderConfig
@@ -24,11 +25,13 @@ class TalkerConfig:
     num_codebooks: int = 4
     codebook_size: int = 256
     max_positions: int = 384
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         check_types(self)
         require_positive(self, "text_vocab_size", "codebook_size", "max_positions")
         require(self.num_codebooks >= 1, self, "num_codebooks", "1 or more")
+        require_one_of(self, "dtype", DTYPES)
         require(
             self.residual.model_dim == self.decoder.model_dim,
             self,

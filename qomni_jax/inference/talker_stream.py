@@ -68,7 +68,7 @@ class TalkerStreamer:
         batch, steps = prompt.shape
         codes = jnp.zeros((batch, steps, self.config.num_codebooks), jnp.int32)
         inputs = StreamInput(prompt, codes, jnp.zeros((batch, steps), jnp.int32))
-        cache = empty_cache(self.config.decoder, batch, self.config.max_positions)
+        cache = empty_cache(self.config.decoder, batch, self.config.max_positions, jnp.dtype(self.config.dtype))
         positions = jnp.broadcast_to(jnp.arange(steps), (batch, steps))
         logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, positions, cache=cache)
         zeros, false = jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool)
@@ -114,7 +114,11 @@ class TalkerStreamer:
         token = jnp.where(takes_text, jnp.take_along_axis(text, index[:, None], axis=1)[:, 0], -1)
         inputs = StreamInput(token[:, None], codes[:, None], is_frame[:, None].astype(jnp.int32))
         positions = jnp.broadcast_to(carry.position, (token.shape[0], 1))
-        logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, positions, cache=carry.cache)
+        # A step that is held is read as padding, which leaves the cache as it was: choosing between two caches would
+        # copy both.
+        held = jnp.any(starved)
+        mask = jnp.broadcast_to(jnp.where(held, 0.0, 1.0), (token.shape[0], 1))
+        logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, positions, mask, cache=carry.cache)
         new_state = StreamState(
             text=state.text + takes_text,
             frames=state.frames + is_frame,
@@ -129,8 +133,8 @@ class TalkerStreamer:
         moved = StreamCarry(
             cache, carry.position + 1, new_state, logits[:, 0], hidden[:, 0], done, carry.limit, carry.keys
         )
-        held = jnp.any(starved)
-        carry = jax.tree.map(lambda old, new: jnp.where(held, old, new), carry, moved)
+        before, after = (one._replace(cache=()) for one in (carry, moved))
+        carry = jax.tree.map(lambda old, new: jnp.where(held, old, new), before, after)._replace(cache=cache)
         kind = jnp.where(held & ~starved, NOTHING, kind)
         return carry, Event(kind.astype(jnp.int32), codes, rides & active)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from qomni_jax.config.decoder import AttentionConfig
 from qomni_jax.layers.linear import norm_weight, projection
-from qomni_jax.ops.attention import grouped_query_attention
+from qomni_jax.ops.attention import attention_over_cache, grouped_query_attention
 from qomni_jax.ops.norms import rms_norm
 from qomni_jax.ops.rotary import apply_rotary
 from qomni_jax.parallel.kernels import sharded
@@ -63,33 +63,28 @@ class Attention(nn.Module):
             for a in (q, k)
         )
         q, k, v = (checkpoint_name(a, "attention_in") for a in (q, k, v))
-        if cache is not None:
+        if cache is None:
+            o = self._attend(q, k, v, first, segment_ids)
+        else:
+            assert start is not None
             cache = AttentionCache(_write(cache.keys, k, start), _write(cache.values, v, start))
-            k, v = (jnp.swapaxes(a, 1, 2) for a in cache)
-        o = self._attend(q, k, v, start, first, segment_ids)
+            o = attention_over_cache(q, *cache, start=start, first=first, backend=c.backend)
         o = o.reshape(batch, steps, c.num_heads * c.head_dim)
         if c.gated:
             gate = projection(c.num_heads * c.head_dim, "gate_proj", ("embed", "heads"))(x)
             o = o * jax.nn.sigmoid(gate)
         return projection(self.model_dim, "o_proj", ("heads", "embed"))(o), cache
 
-    def _attend(
-        self, q: Array, k: Array, v: Array, start: Array | None, first: Array | None, segment_ids: Array | None
-    ) -> Array:
-        def attend(q: Array, k: Array, v: Array, *rows: Array | None) -> Array:
-            start, first, segment_ids = rows
-            return grouped_query_attention(
-                q, k, v, start=start, first=first, segment_ids=segment_ids, backend=self.config.backend
-            )
+    def _attend(self, q: Array, k: Array, v: Array, first: Array | None, segment_ids: Array | None) -> Array:
+        def attend(q: Array, k: Array, v: Array, first: Array | None, segment_ids: Array | None) -> Array:
+            return grouped_query_attention(q, k, v, first=first, segment_ids=segment_ids, backend=self.config.backend)
 
-        if start is not None:
-            return attend(q, k, v, start, first, None)
         tensor = jax.sharding.get_abstract_mesh().shape.get("tensor", 1)
         if tensor > k.shape[2] and tensor % k.shape[2] == 0:  # each device needs a key head of its own
             k, v = (jnp.repeat(a, tensor // a.shape[2], axis=2) for a in (k, v))
         heads = ("batch", None, "heads", None)
-        axes = (heads, heads, heads, ("batch",), ("batch",), ("batch", None))
-        return sharded(attend, axes, heads)(q, k, v, start, first, segment_ids)
+        axes = (heads, heads, heads, ("batch",), ("batch", None))
+        return sharded(attend, axes, heads)(q, k, v, first, segment_ids)
 
 
 def empty_attention_cache(
@@ -100,9 +95,11 @@ def empty_attention_cache(
     return AttentionCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
-def _write(slots: Array, tokens: Array, start: Array | None) -> Array:
+def _write(slots: Array, tokens: Array, start: Array) -> Array:
     """`tokens [B, T, HK, D]` into `slots [B, HK, S, D]`, each row from its own slot on."""
     tokens = jnp.swapaxes(tokens, 1, 2).astype(slots.dtype)
+    if slots.shape[0] == 1:  # what follows would be a scatter, which need not be in place
+        return jax.lax.dynamic_update_slice_in_dim(slots, tokens, start[0], axis=2)
     return jax.vmap(lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, axis=1))(
         slots, tokens, start
     )

@@ -4,6 +4,7 @@ Layers of one kind that follow each other in the pattern share one traced body, 
 does not grow with depth. `DecoderConfig.stacked = False` is the twin without a loop, with the same numbers.
 """
 
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -213,6 +214,7 @@ class Decoder(nn.Module):
         return x, tuple(layers), jax.tree.map(lambda *s: jnp.stack(s), *stats)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))  # one program instead of two or more a layer
 def empty_cache(config: DecoderConfig, batch: int, capacity: int, dtype: Any = jnp.float32) -> Cache:
     """The cache of a decoder before the first of at most `capacity` tokens a row."""
 

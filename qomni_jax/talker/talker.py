@@ -76,12 +76,12 @@ class Talker(nn.Module):
         text = jnp.where((inputs.text >= 0)[..., None], self.text_embedding[jnp.maximum(inputs.text, 0)], 0.0)
         frame = self.embed_codes(inputs.codes) + self.frame_marks[0]
         frame = jnp.where((inputs.frame == 2)[..., None], self.frame_marks[1], frame)
-        return text + jnp.where((inputs.frame > 0)[..., None], frame, 0.0)
+        return (text + jnp.where((inputs.frame > 0)[..., None], frame, 0.0)).astype(self.config.dtype)
 
     def embed_codes(self, codes: Array) -> Array:
         """Sum of the codebooks' embeddings: `[..., q] -> [..., D]` for the first q codebooks."""
         tables = range(codes.shape[-1])
-        return sum((self.code_embedding[q][codes[..., q]] for q in tables), jnp.zeros((*codes.shape[:-1], 1)))
+        return sum((self.code_embedding[q, codes[..., q]] for q in tables), jnp.zeros((*codes.shape[:-1], 1)))
 
     def residual_logits(self, hidden: Array, codes: Array) -> Array:
         """Teacher-forced logits of codebooks 1..: `hidden [N, D]`, `codes [N, Q]` -> `[N, Q - 1, K]` float32.
@@ -89,8 +89,8 @@ class Talker(nn.Module):
         The residual decoder reads `[hidden, code 0, .., code Q-2]`; the output at code q predicts code q + 1.
         """
         embedded = jnp.stack(
-            [self.code_embedding[q][codes[:, q]] for q in range(self.config.num_codebooks - 1)], axis=1
-        )
+            [self.code_embedding[q, codes[:, q]] for q in range(self.config.num_codebooks - 1)], axis=1
+        ).astype(hidden.dtype)
         x = jnp.concatenate([hidden[:, None], embedded], axis=1)
         positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         out, _, _ = self.residual_decoder(x, positions)
@@ -105,21 +105,34 @@ class Talker(nn.Module):
         batch = code0.shape[0]
         if c.num_codebooks == 1:
             return code0[:, None]
-        cache = empty_cache(c.residual, batch, c.num_codebooks)
+        cache = empty_cache(c.residual, batch, c.num_codebooks, hidden.dtype)
         _, cache, _ = self.residual_decoder(hidden[:, None], jnp.zeros((batch, 1), jnp.int32), cache=cache)
 
         def step(module: "Talker", carry: tuple[Array, Cache], q: Array) -> tuple[tuple[Array, Cache], Array]:
             code, cache = carry
-            x = module.code_embedding[q][code][:, None]
+            x = module.code_embedding[q, code][:, None].astype(hidden.dtype)
             positions = jnp.broadcast_to(q + 1, (batch, 1))
             out, cache, _ = module.residual_decoder(x, positions, cache=cache)
-            logits = (out[:, 0] @ module.residual_heads[q]).astype(jnp.float32)
+            logits = (out[:, 0] @ module.residual_heads[q].astype(hidden.dtype)).astype(jnp.float32)
             drawn = sample(logits, jax.vmap(jax.random.fold_in)(keys, jnp.full(batch, q)), **draw)
             return (drawn, cache), drawn
 
         scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
         _, rest = scan(self, (code0, cache), jnp.arange(c.num_codebooks - 1))
         return jnp.concatenate([code0[:, None], rest.T], axis=1)
+
+
+def init_talker(config: TalkerConfig, key: Array) -> Any:
+    """Fresh parameters of all parts, boxed with their axis names."""
+    zeros = jnp.zeros((1, 1), jnp.int32)
+    inputs = StreamInput(zeros, jnp.zeros((1, 1, config.num_codebooks), jnp.int32), zeros)
+
+    def everything(module: Talker, inputs: StreamInput) -> None:
+        _, hidden, _, _ = module(inputs, zeros)
+        if config.num_codebooks > 1:
+            module.residual_logits(hidden[:, 0], inputs.codes[:, 0])
+
+    return Talker(config).init(key, inputs, method=everything)["params"]
 
 
 def text_class(config: TalkerConfig) -> int:

@@ -36,8 +36,12 @@ def test_a_recording_goes_through_the_whole_thinker_in_pieces(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["mor"], "mor: accepted is one of decoder, encoders, gated_delta_rule, long_context, moe"),
-        (["moe", "--peer"], "--peer with moe"),
+        (
+            ["mor"],
+            "mor: accepted is one of codec, decoder, encoders, gated_delta_rule, long_context, moe, streaming, t",
+        ),
+        (["moe", "--peer"], "--peer with moe: accepted with codec, decoder, encoders, gated_delta_rule, talker"),
+        (["streaming", "--predict", "--plans=no/such"], "--plans=no/such: accepted is a directory"),
         (["moe", "--mesh=heads=2"], "--mesh=heads=2: accepted is data=N or tensor=N"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from qomni_jax.ops.attention import grouped_query_attention
 from qomni_jax.ops.conv import dense_conv
 from qomni_jax.ops.overlap_add import transposed_conv
-from qomni_jax.ops.snake import snake_beta
+from qomni_jax.ops.snake import sine_squared, snake_beta
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -65,3 +65,14 @@ def test_a_window_needs_a_cache():
     q = np.zeros((1, 3, 1, 2), np.float32)
     with pytest.raises(ValueError, match="window 2: accepted is 1 or more slots, with start"):
         grouped_query_attention(q, q, q, window=2)
+
+
+def test_the_sine_squared_of_angles_near_and_far():
+    """Within three units of the last place of a float32 at 1."""
+    x = np.linspace(-30, 30, 10_001, dtype=np.float32)
+    for scale in (1.0, 300.0):
+        angles = (scale * x).astype(np.float32)
+        expected = np.sin(angles.astype(np.float64)) ** 2
+        np.testing.assert_allclose(jax.jit(sine_squared)(angles), expected, atol=3e-7, rtol=0)
+    slope = jax.vmap(jax.grad(sine_squared))(x)
+    np.testing.assert_allclose(slope, np.sin(2 * x.astype(np.float64)), atol=2e-5)

@@ -21,6 +21,8 @@ def test_a_grouped_product_computes_shared_tiles_twice_and_reads_a_groups_weight
     once = 2 * (512 * 128 + 512 * 256)
     said = (2.0 * 512 * 128 * 256, once + steps * 2.0 * 128 * 256)
     assert kernel_cost(kernel("gmm"), operands, said) == (pytest.approx(said[0] * 6 / 4), once + weights.bytes)
+    third = kernel_cost(kernel("gmm"), operands, said, chosen=1 / 3)
+    assert third == (pytest.approx(said[0] * 6 / 4), pytest.approx(once + weights.bytes / 3))
     assert kernel_cost(kernel("tgmm"), operands, said) == (pytest.approx(said[0] * 6 / 4), said[1])
 
 

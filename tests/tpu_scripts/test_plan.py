@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments.bench.codec import codec_flops
 from tpu_scripts.chips import Slice
 from tpu_scripts.media_steps import encoder_flops, medium, planned_thinker
 from tpu_scripts.plan import main
-from tpu_scripts.steps import STAGES, Request
+from tpu_scripts.speech_steps import planned_codec, planned_talker, talker_flops
+from tpu_scripts.steps import STAGES, Request, planned_config
 
 TINY = ("--size=tiny", "--topology=v5e:2x2")
 
@@ -23,11 +25,16 @@ TINY = ("--size=tiny", "--topology=v5e:2x2")
         (("--size=tiny", "--topology=v5e:3x5"), "--topology=v5e:3x5", "shapes of v5e are 1x1, 2x2"),
         (("--size=tiny", "--topology=v5p:4x4"), "--topology=v5p:4x4", "4x4x4"),
         ((*TINY, "--stage=S9"), "--stage=S9", "S1, S2, S3"),
-        ((*TINY, "--step=sleep"), "--step=sleep", "train, prefill, decode, encode_audio, encode_video"),
+        ((*TINY, "--step=sleep"), "--step=sleep", "train, prefill, decode, encode_audio, encode_video, talker_"),
         (
             ("--size=qwen3_5_27b", "--topology=v5e:2x2", "--step=encode_audio"),
             "--size=qwen3_5_27b",
             "sizes with encoders",
+        ),
+        (
+            ("--size=qwen3_5_27b", "--topology=v5e:2x2", "--step=codec_frame"),
+            "--size=qwen3_5_27b",
+            "a Talker and a codec",
         ),
         ((*TINY, "--mesh=fsdp=3"), "--mesh=fsdp=3", "product is 4, the chips of v5e:2x2"),
         ((*TINY, "--mesh=rows=4"), "--mesh=rows=4", "data, fsdp, expert, tensor, context"),
@@ -68,6 +75,7 @@ def test_meshes_that_are_chosen_multiply_to_the_slice_and_divide_the_experts():
         ("plus", "v5p:8x8x16", "train"),
         ("plus", "v5p:4x4x4", "decode"),
         ("tiny", "v5e:1x1", "decode"),
+        ("flash", "v5p:2x2x2", "talker_frame"),
     ]:
         request = Request(size=size, topology=topology, step=step)
         chips = 1
@@ -141,3 +149,36 @@ def test_long_context_compiles_at_the_smallest_size(step, tmp_path, capsys):
         assert "the last of 2 such calls" in said
     else:
         assert "5625 such calls encode ten hours of sound" in said
+
+
+def test_weights_stay_where_a_call_has_few_tokens():
+    for step, chunk, stays in (("decode", None, True), ("prefill", 64, True), ("prefill", None, False)):
+        request = Request(size="flash", topology="v5p:2x2x2", step=step, chunk=chunk, batch=8)
+        assert request.weights_stay == stays
+        assert request.mesh_sizes == ({"data": 1, "expert": 8} if stays else {"fsdp": 8, "expert": 1})
+        assert planned_config(request).decoder.feed_forward.dispatch == ("ring" if stays else "local")
+
+
+def test_a_frame_s_operations_follow_from_the_sizes():
+    """Two a weight that is visited, a frame's codes one after another; the released codec's parameters but for its
+    table, as often as a frame passes through them."""
+    talker = planned_talker("flash")
+    width, books, codes = 1024, 16, 2048
+    layer = width * (2 * 2048 + 2 * 1024) + 3 * width * 3072
+    least = books * 5 * layer + (books - 1) * width * codes
+    assert 1.0 < talker_flops(talker, 1, 1) / (2 * least) < 1.5  # besides, the backbone: 0.4 billion parameters a step
+    assert codec_flops(planned_codec("flash"), 2) == 2 * codec_flops(planned_codec("flash"), 1)
+    # As the TPU compiler counts a frame of the same: 5.03e9.
+    assert codec_flops(planned_codec("flash"), 1) == pytest.approx(5.03e9, rel=0.03)
+
+
+@pytest.mark.aot
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the aot extra")
+@pytest.mark.parametrize(("step", "part"), [("talker_frame", "cache"), ("codec_frame", "state")])
+def test_a_frame_of_speech_compiles_at_the_smallest_size(step, part, tmp_path):
+    out = tmp_path / "plan.json"
+    assert main((*TINY, f"--step={step}", "--context=128", f"--json={out}")) == 0
+    figures = json.loads(out.read_text())
+    assert figures["flops"] >= figures["model_flops"] > 0
+    assert figures["bytes"][part] > 0
+    assert not [note for note in figures["notes"] if "kernel" in note or "loop" in note]

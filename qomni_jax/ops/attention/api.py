@@ -5,6 +5,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
+from qomni_jax.ops.attention.cached import BLOCK, attention_cached
 from qomni_jax.ops.attention.pallas_tpu import attention_pallas_tpu
 from qomni_jax.ops.attention.reference import attention_reference
 from qomni_jax.ops.attention.xla import BIDIRECTIONAL_BLOCK, BLOCK, attention_blocked
@@ -64,6 +65,24 @@ def grouped_query_attention(
     form = _form(backend, steps, slots)
     form = "xla" if form == "pallas_tpu" and start is not None else form
     o = _attend(form, q, k, v, low, slot, causal=True)
+    return o if first is None else jnp.where((slot < first[:, None])[..., None, None], 0, o)
+
+
+def attention_over_cache(
+    q: Array, keys: Array, values: Array, *, start: Array, first: Array | None = None, backend: str = "auto"
+) -> Array:
+    """`grouped_query_attention` of `q [B, T, H, D]` on a cache as it lies, `keys, values [B, HK, S, D]`.
+
+    With `auto`, few queries on a cache of many slots read only those that are in use; on a TPU they read all. Raises
+    ValueError as there.
+    """
+    steps, slots = q.shape[1], keys.shape[2]
+    short = steps <= _DIRECT_STEPS and slots > 2 * BLOCK and jax.default_backend() != "tpu"
+    if backend != "auto" or not short:
+        k, v = (jnp.swapaxes(x, 1, 2) for x in (keys, values))
+        return grouped_query_attention(q, k, v, start=start, first=first, backend=backend)
+    slot = start.astype(jnp.int32)[:, None] + jnp.arange(steps, dtype=jnp.int32)
+    o = attention_cached(q, keys, values, _first_visible(slot, first, None), slot)
     return o if first is None else jnp.where((slot < first[:, None])[..., None, None], 0, o)
 
 
