@@ -22,6 +22,9 @@ _CASES = flags.DEFINE_string("cases", "", "a regular expression: cases whose nam
 _REPEATS = flags.DEFINE_integer("repeats", 5, "repetitions, of which the median is reported.", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 2, "threads of either side, at most the machine's cores.", lower_bound=1)
 _MESH = flags.DEFINE_string("mesh", "", "data=N or tensor=N: rows or heads spread over N CPU devices, one a core.")
+_KEEP_MEMORY = flags.DEFINE_bool(
+    "keep_memory", False, "our side keeps freed memory in the heap, as experiments.train does; the peer does not."
+)
 _AOT = flags.DEFINE_bool("aot", False, "gated_delta_rule: static figures of the TPU kernels instead of times.")
 
 BENCHES = ("decoder", "encoders", "gated_delta_rule", "long_context", "moe")
@@ -35,6 +38,10 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"--aot with {argv[1]}: accepted with gated_delta_rule")
     if _PEER.value and argv[1] in WITHOUT_PEER:
         raise app.UsageError(f"--peer with {argv[1]}: accepted with decoder, encoders, gated_delta_rule")
+    if _KEEP_MEMORY.value:
+        from experiments.processes import restart_with_kept_memory
+
+        restart_with_kept_memory("experiments.bench", sys.argv[1:])
     # Before JAX counts the cores: its thread pool has one thread for each that it may use.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: _THREADS.value])

@@ -77,7 +77,7 @@ def _ring(
     weights: Array,
     *matrices: Array,
 ) -> Array:
-    rows = partition_spec(mesh, ("tokens", None), x.shape)
+    rows = partition_spec(mesh, ("batch", None), x.shape)
     travels = tuple(axis for axis in ring if axis in axes_of(rows, 0))
     stays = tuple(axis for axis in ring if axis not in travels)
 
