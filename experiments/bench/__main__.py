@@ -26,6 +26,9 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "talker: a Qwen3-Omni of t
 _SIZE = flags.DEFINE_enum("size", "small", ("tiny", "small"), "streaming: of the system.")
 _PREDICT = flags.DEFINE_bool("predict", False, "streaming: bounds on TPU slices from plans, instead of times here.")
 _PLANS = flags.DEFINE_string("plans", "plans", "streaming --predict: where tpu_scripts.plan has written its JSON.")
+_KEEP_MEMORY = flags.DEFINE_bool(
+    "keep_memory", False, "our side keeps freed memory in the heap, as experiments.train does; the peer does not."
+)
 _AOT = flags.DEFINE_bool("aot", False, "gated_delta_rule: static figures of the TPU kernels instead of times.")
 
 BENCHES = ("codec", "decoder", "encoders", "gated_delta_rule", "long_context", "moe", "streaming", "talker")
@@ -44,6 +47,10 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(
             f"--peer with {argv[1]}: accepted with {', '.join(n for n in BENCHES if n not in WITHOUT_PEER)}"
         )
+    if _KEEP_MEMORY.value:
+        from experiments.processes import restart_with_kept_memory
+
+        restart_with_kept_memory("experiments.bench", sys.argv[1:])
     # Before JAX reads it; what the caller says comes last and holds.
     os.environ["XLA_FLAGS"] = f"{XLA_FLAGS.get(argv[1], '')} {os.environ.get('XLA_FLAGS', '')}".strip()
     # Before JAX counts the cores: its thread pool has one thread for each that it may use.

@@ -48,7 +48,7 @@ CONFIG = LanguageModelConfig(
         attention=AttentionConfig(
             num_heads=8, num_kv_heads=2, head_dim=128, rope_theta=1e7, rotary_fraction=0.25, mrope_section=(6, 5, 5)
         ),
-        feed_forward=FeedForwardConfig(hidden_dim=192, num_experts=32, top_k=4, expert_dim=192, backend="auto"),
+        feed_forward=FeedForwardConfig(hidden_dim=192, num_experts=32, top_k=4, expert_dim=192, dispatch="ring"),
     ),
 )
 

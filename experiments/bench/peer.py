@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Any
 
+from experiments.processes import KEEP_MEMORY
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
@@ -25,6 +27,7 @@ class Peer:
 
     def __init__(self, python: str, module: str, threads: int):
         self.command = [python, "-m", module, str(threads)]
+        environment = {name: value for name, value in os.environ.items() if name not in KEEP_MEMORY}
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         try:
             self.process = subprocess.Popen(
@@ -32,7 +35,7 @@ class Peer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)},
+                env={**environment, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)},
             )
         except OSError as error:
             raise PeerError(f"peer {python}: {error.strerror}; accepted is a Python interpreter") from error

@@ -1,4 +1,4 @@
-"""How tokens reach experts that are spread over the mesh axis `expert`: three dispatches behind one signature."""
+"""How tokens reach experts that are spread over the mesh: three dispatches behind one signature."""
 
 from collections.abc import Callable
 import functools
@@ -12,7 +12,7 @@ from qomni_jax.ops.moe.grouping import combine, group_by_expert, spread
 from qomni_jax.ops.moe.passes import ExpertProduct
 from qomni_jax.parallel.kernels import sharded
 from qomni_jax.parallel.ragged import AXIS, visit_experts
-from qomni_jax.parallel.rules import mesh_axes, partition_spec
+from qomni_jax.parallel.rules import axes_of, mesh_axes, partition_spec
 
 DISPATCHES = ("local", "ring", "ragged")
 
@@ -35,15 +35,16 @@ def dispatch_experts(
     - `local`: each device works on its own tokens, with all experts' weights gathered for that; for many tokens a
       device, and where weights are spread over other axes anyway.
     - `ring`: weights stay. Each device gathers the tokens of its ring, applies its own experts to them, and the results
-      are summed and scattered back. Moves every token to every device; for few tokens (decoding).
-    - `ragged`: weights stay. Each token travels to the devices of its experts and to no other, in a ragged all-to-all;
-      `headroom` is the size of a device's buffer for what arrives, over what would arrive if the load were balanced.
-      Where more arrives, it comes in further rounds.
+      are summed and scattered back. Moves every token to every device of the ring, which goes over all mesh axes that
+      experts are spread over; for few tokens (decoding), and for the cores of a CPU.
+    - `ragged`: weights stay where the axis `expert` has them. Each token travels to the devices of its experts and to
+      no other, in a ragged all-to-all; `headroom` is the size of a device's buffer for what arrives, over what would
+      arrive if the load were balanced. Where more arrives, it comes in further rounds.
 
-    Without a mesh, or where its axis `expert` has size 1, nothing travels.
+    Where the mesh spreads no experts, all three are `local`, and without a mesh nothing travels.
 
-    Raises ValueError for an unknown dispatch, for experts that the axis does not divide (`ring`, `ragged`), and for
-    `ragged` on a CPU, which has no ragged all-to-all.
+    Raises ValueError for an unknown dispatch, for experts that the axis `expert` does not divide (`ring`, `ragged`),
+    and for `ragged` on a CPU, which has no ragged all-to-all.
     """
     if dispatch not in DISPATCHES:
         raise ValueError(f"dispatch {dispatch!r}: accepted is one of {', '.join(DISPATCHES)}")
@@ -51,36 +52,45 @@ def dispatch_experts(
     if dispatch == "ragged":
         _require_ragged_all_to_all(mesh)
     args = (x, experts, weights, gate_up, down)
-    if dispatch == "local":
-        rows, whole = ("tokens", None), (None, None, None)
-        return sharded(product, (rows, rows, rows, whole, whole), rows)(*args)
-    parts = 1 if mesh.empty or mesh.manual_axes else mesh.shape.get(AXIS, 1)
-    if parts == 1:
-        return product(*args)
-    if gate_up.shape[0] % parts:
+    sizes = {} if mesh.empty or mesh.manual_axes else mesh.shape
+    parts = sizes.get(AXIS, 1)
+    if dispatch != "local" and gate_up.shape[0] % parts:
         raise ValueError(
             f"dispatch {dispatch!r}: {gate_up.shape[0]} experts over a mesh axis {AXIS!r} of size {parts}: accepted is "
             f"a multiple of {parts} experts"
         )
-    return _ring(product, mesh, *args) if dispatch == "ring" else _ragged(product, mesh, headroom, *args)
+    if dispatch == "ragged" and parts > 1:
+        return _ragged(product, mesh, headroom, *args)
+    ring = axes_of(partition_spec(mesh, ("experts",), gate_up.shape), 0) if sizes and dispatch == "ring" else ()
+    if ring:
+        return _ring(product, mesh, ring, *args)
+    rows, whole = ("tokens", None), (None, None, None)
+    return sharded(product, (rows, rows, rows, whole, whole), rows)(*args)
 
 
 def _ring(
-    product: ExpertProduct, mesh: jax.sharding.AbstractMesh, x: Array, experts: Array, weights: Array, *matrices: Array
+    product: ExpertProduct,
+    mesh: jax.sharding.AbstractMesh,
+    ring: tuple[str, ...],
+    x: Array,
+    experts: Array,
+    weights: Array,
+    *matrices: Array,
 ) -> Array:
     rows = partition_spec(mesh, ("batch", None), x.shape)
-    entry = rows[0]
-    travels = AXIS in ((entry,) if isinstance(entry, str) else entry or ())
+    travels = tuple(axis for axis in ring if axis in axes_of(rows, 0))
+    stays = tuple(axis for axis in ring if axis not in travels)
 
     def on_device(x: Array, experts: Array, weights: Array, gate_up: Array, down: Array) -> Array:
         here = gate_up.shape[0]
         if travels:
-            x, experts, weights = (jax.lax.all_gather(a, AXIS, tiled=True) for a in (x, experts, weights))
-        local = experts - jax.lax.axis_index(AXIS) * here
+            x, experts, weights = (jax.lax.all_gather(a, travels, tiled=True) for a in (x, experts, weights))
+        local = experts - jax.lax.axis_index(ring) * here
         y = product(x, jnp.where((local >= 0) & (local < here), local, here), weights, gate_up, down)
-        return jax.lax.psum_scatter(y, AXIS, tiled=True) if travels else jax.lax.psum(y, AXIS)
+        y = jax.lax.psum(y, stays) if stays else y
+        return jax.lax.psum_scatter(y, travels, tiled=True) if travels else y
 
-    return _on_mesh(on_device, mesh, rows)(x, experts, weights, *matrices)
+    return _on_mesh(on_device, mesh, rows, ring)(x, experts, weights, *matrices)
 
 
 def _ragged(
@@ -109,13 +119,13 @@ def _ragged(
         return combine(rows, weights, groups)
 
     rows = partition_spec(mesh, ("batch", None), x.shape)
-    return _on_mesh(on_device, mesh, rows)(x, experts, weights, gate_up, down)[:tokens]
+    return _on_mesh(on_device, mesh, rows, (AXIS,))(x, experts, weights, gate_up, down)[:tokens]
 
 
 def _on_mesh(
-    on_device: Callable[..., Array], mesh: jax.sharding.AbstractMesh, rows: PartitionSpec
+    on_device: Callable[..., Array], mesh: jax.sharding.AbstractMesh, rows: PartitionSpec, over: tuple[str, ...]
 ) -> Callable[..., Array]:
-    spread_out = PartitionSpec(AXIS)
+    spread_out = PartitionSpec(over)
     return jax.shard_map(
         on_device, mesh=mesh, in_specs=(rows, rows, rows, spread_out, spread_out), out_specs=rows, check_vma=False
     )

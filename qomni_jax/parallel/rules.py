@@ -21,7 +21,8 @@ RULES: tuple[tuple[str, tuple[str, ...] | str | None], ...] = (
     ("kv_heads", "tensor"),
     ("linear_heads", "tensor"),
     ("mlp", "tensor"),
-    ("experts", "expert"),
+    # Whole experts as far as they go: a device then needs no other's weights for its share (`parallel.experts`, ring).
+    ("experts", ("expert", "tensor")),
     ("expert_mlp", "tensor"),
     ("norm", None),
     ("conv", None),

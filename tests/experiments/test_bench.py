@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from experiments.bench import long_context, moe
+from experiments.bench.peer import Peer, PeerError
+from experiments.processes import KEEP_MEMORY
 
 
 @pytest.mark.parametrize("form", sorted(set(moe.FORMS) - {"reference"}))
@@ -31,6 +33,28 @@ def test_a_recording_goes_through_the_whole_thinker_in_pieces(tmp_path):
     assert row["fits"]
     assert row["rss_growth"] is None or row["rss_growth"] < 50e6  # a piece is 0.7 MB, the recording 6
     assert min(row["table_bytes"], row["cache_bytes"], row["encode_seconds"], row["prefill_seconds"]) > 0
+
+
+PEER_THAT_TELLS = """
+import os
+from experiments.bench.peer import serve
+
+
+def prepare(form):
+    raise ValueError(f"kept: {sorted(name for name in form['names'] if name in os.environ)}")
+
+
+serve(lambda threads: prepare)
+"""
+
+
+def test_kept_memory_is_ours_alone_and_the_peer_runs_as_its_users_start_it(tmp_path, monkeypatch):
+    (tmp_path / "telling_peer.py").write_text(PEER_THAT_TELLS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name, value in KEEP_MEMORY.items():
+        monkeypatch.setenv(name, value)
+    with Peer(sys.executable, "telling_peer", threads=1) as peer, pytest.raises(PeerError, match=r"kept: \[\]"):
+        peer.prepare({"names": list(KEEP_MEMORY)})
 
 
 @pytest.mark.parametrize(

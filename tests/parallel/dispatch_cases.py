@@ -27,6 +27,8 @@ CASES: dict[str, dict[str, Any]] = {
     "tokens that the devices do not divide": {"tokens": 13},
     "a token": {"tokens": 1},
     "other axes beside": {"mesh": {"fsdp": 2, "expert": 2, "tensor": 2}, "num_experts": 6, "top_k": 3},
+    "experts over two axes": {"mesh": {"fsdp": 2, "expert": 2, "tensor": 2}},
+    "experts over the tensor axis, few tokens": {"mesh": {"fsdp": 2, "tensor": 4}, "tokens": 6},
     "an axis of size one": {"mesh": {"data": 8}},
 }
 
