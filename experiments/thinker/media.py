@@ -41,6 +41,7 @@ def media_source(
         np.full(len(records), longest),
         functools.partial(_read, tokenizer=tokenizer, reading=reading),
         max(len(_transcript(record, tokenizer)) for record in records),
+        max(len(caption) for record in records for caption in _captions(record, tokenizer)),
     )
 
 
@@ -54,7 +55,25 @@ def _read(
 ) -> Example:
     del frames  # clips are as long as they are
     example = read_conversation(record.turns, tokenizer, reading, rng=rng)
-    return example._replace(transcripts=[_transcript(record, tokenizer)] * len(example.recordings))
+    return example._replace(
+        transcripts=[_transcript(record, tokenizer)] * len(example.recordings),
+        captions=_captions_at(record, tokenizer, example.temporal_patches),
+    )
+
+
+def _captions(record: ConversationRecord, tokenizer: Tokenizer) -> list[np.ndarray]:
+    """What the picture shows, or a clip one after the other."""
+    shown = record.metadata["shown"]
+    if isinstance(shown, dict):
+        shown = " ".join(shown.values())
+    return [tokenizer.encode_text(text) for text in ([shown] if isinstance(shown, str) else shown)]
+
+
+def _captions_at(record: ConversationRecord, tokenizer: Tokenizer, patches: int) -> list[np.ndarray]:
+    """Of each temporal patch: the picture's, or of a clip what is shown at its time."""
+    captions, since = _captions(record, tokenizer), record.metadata.get("since", (0,))
+    seconds = record.metadata.get("seconds", 1) / patches  # of a temporal patch
+    return [captions[np.searchsorted(since, number * seconds, side="right") - 1] for number in range(patches)]
 
 
 def _transcript(record: ConversationRecord, tokenizer: Tokenizer) -> np.ndarray:

@@ -23,10 +23,11 @@ from qomni_jax.training.step import Batch, init_state, make_step
 def init_thinker_state(
     config: ThinkerConfig, training: ThinkerTrainingConfig, thinker: Any = None, mesh: Mesh | None = None
 ) -> TrainState:
-    """Parameters `{"thinker": ..., "ctc_head": ...}` and optimiser state (`training.step.init_state`): fresh ones, or
-    those of `thinker`, a trained one, on one device.
+    """Parameters `{"thinker": ..., "ctc_head": ..., "caption_head": ...}` and optimiser state
+    (`training.step.init_state`): fresh ones, or those of `thinker`, a trained one, on one device.
 
-    `ctc_head` serves training alone; it is there where the Thinker hears and `ctc_weight` is not 0.
+    The heads serve training alone; they are there where the Thinker hears and `ctc_weight` is not 0, and where it sees
+    and `caption_weight` is not 0.
     """
 
     def make() -> Any:
@@ -35,6 +36,9 @@ def init_thinker_state(
         if config.audio is not None and training.ctc_weight:
             heard = jnp.zeros((1, config.audio.output_dim))
             params["ctc_head"] = _ctc_head(config).init(head_key, heard)["params"]
+        if config.vision is not None and training.caption_weight:
+            seen = jnp.zeros((1, config.vision.output_dim))
+            params["caption_head"] = _caption_head(config).init(jax.random.fold_in(head_key, 1), seen)["params"]
         return params
 
     return init_state(make, training.optimizer, training.steps, mesh)
@@ -48,7 +52,8 @@ def make_thinker_step(config: ThinkerConfig, training: ThinkerTrainingConfig) ->
 def thinker_loss(
     config: ThinkerConfig, training: ThinkerTrainingConfig, params: Any, batch: Batch
 ) -> tuple[Array, dict[str, Array]]:
-    """The language model's loss on conversations with media, and the weighted CTC loss of the audio encoder.
+    """The language model's loss on conversations with media, and the weighted losses of the encoders: CTC of the audio
+    encoder, captions of the vision encoder.
 
     A batch is what `training.thinker_batch.training_batch` makes. Windows of the audio encoder are drawn anew for every
     batch (`audio.aut.sample_window`), by the seed and the batch's number.
@@ -68,6 +73,9 @@ def thinker_loss(
     if "ctc_head" in params and media.features is not None:
         metrics["ctc_loss"] = _ctc_loss(config, params["ctc_head"], features, batch)
         loss = loss + training.ctc_weight * metrics["ctc_loss"]
+    if "caption_head" in params and media.patches is not None:
+        metrics["caption_loss"] = _caption_loss(config, params["caption_head"], features, batch)
+        loss = loss + training.caption_weight * metrics["caption_loss"]
     return loss, {**metrics, "loss": loss, "conversations": batch["conversations"]}
 
 
@@ -96,3 +104,27 @@ def _ctc_loss(config: ThinkerConfig, head: Any, features: MediaFeatures, batch: 
         logits, padding, jnp.maximum(labels, 0), 1.0 - counts, blank_id=config.language_model.vocab_size
     )
     return jnp.sum(losses * jnp.any(counts, axis=1)) / jnp.maximum(jnp.sum(counts), 1)
+
+
+def _caption_head(config: ThinkerConfig) -> Projection:
+    """The mean token of a picture to the vocabulary."""
+    return Projection(config.language_model.vocab_size, ("embed", "vocab"))
+
+
+def _caption_loss(config: ThinkerConfig, head: Any, features: MediaFeatures, batch: Batch) -> Array:
+    """Cross-entropy of the mean token of each picture against the tokens of its caption, `captions [R, U]` (`IGNORED`
+    after their end), alike and in no order; the mean over pictures with a caption.
+
+    A text's tokens as the classes of a picture: Huang et al., "Classification Done Right for Vision-Language
+    Pre-Training" (NeurIPS 2024), without their weights by the tokens' rarity.
+    """
+    assert config.vision is not None
+    captions, merged = batch["captions"], config.vision.merged_patches
+    width = batch["patches"].shape[1] // merged
+    seen = features.table[: len(captions) * width].reshape(len(captions), width, -1)
+    count = jnp.prod(batch["grids"], axis=1)[:, None] // merged  # what is past the own tokens of a row is 0
+    logits = _caption_head(config).apply({"params": head}, jnp.sum(seen, axis=1) / jnp.maximum(count, 1))
+    is_label = captions != IGNORED
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits.astype(jnp.float32)), jnp.maximum(captions, 0), axis=1)
+    losses = -jnp.sum(chosen * is_label, axis=1) / jnp.maximum(jnp.sum(is_label, axis=1), 1)
+    return jnp.sum(losses) / jnp.maximum(jnp.sum(jnp.any(is_label, axis=1)), 1)
