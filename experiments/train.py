@@ -44,8 +44,8 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]) -> Pat
     wrong."""
     from experiments.compilation import use_compilation_cache
     from experiments.gin_config import load_config
-    from experiments.thinker import media, transcription
-    from experiments.thinker.config import TrainConfig, TranscriptionStage
+    from experiments.thinker import media, seeing, transcription
+    from experiments.thinker.config import SeeingStage, TrainConfig, TranscriptionStage
 
     config, _ = load_config(TrainConfig, gin_files, bindings)
     try:
@@ -60,6 +60,8 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]) -> Pat
 
     if isinstance(stage, TranscriptionStage):
         return transcription.run(stage, workdir, report)
+    if isinstance(stage, SeeingStage):
+        return seeing.run(stage, workdir, report)
     return media.run(stage, workdir, report)
 
 

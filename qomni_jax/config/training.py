@@ -121,3 +121,26 @@ class ThinkerTrainingConfig(LanguageModelTrainingConfig):
         require(increasing, self, "recording_frames", "one number of frames or more, increasing")
         for field in ("ctc_weight", "caption_weight"):
             require(getattr(self, field) >= 0, self, field, "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionTrainingConfig:
+    """How a vision encoder is trained on pictures with captions.
+
+    Attributes:
+      steps, batch_size: optimiser steps, and pictures or clips a step.
+      seed: of the head's parameters and of the data order.
+      log_every, checkpoint_every: steps between log lines and between checkpoints.
+    """
+
+    steps: int = 1000
+    batch_size: int = 32
+    optimizer: OptimizerConfig = OptimizerConfig()
+    seed: int = 0
+    log_every: int = 25
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require_positive(self, "steps", "batch_size", "log_every", "checkpoint_every")
+        require(self.seed >= 0, self, "seed", "0 or more")

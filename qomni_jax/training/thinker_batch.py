@@ -58,8 +58,8 @@ def training_batch(
         "mask": joined([(s.kinds != Kind.PADDING).astype(np.float32) for s in sequences], 0.0),
         "positions": joined([s.positions for s in sequences], 0),
         "slots": joined(slots, -1),
-        "labels": _table(transcripts, (recordings, shape.labels), "transcript"),
-        "captions": _table(captions, (frames, shape.captions), "caption"),
+        "labels": label_table(transcripts, (recordings, shape.labels), "transcript"),
+        "captions": label_table(captions, (frames, shape.captions), "caption"),
         "number": np.array(number, np.int32),
         "conversations": np.array(sum(len(members) for members in packed.members[: shape.rows]), np.int32),
     }
@@ -72,6 +72,19 @@ def training_batch(
 def rows_of(examples: Sequence[Example], row_length: int, pad_token: int) -> int:
     """How many rows the examples fill; errors as `training_batch`."""
     return len(pack([example.sequence for example in examples], row_length, pad_token).members)
+
+
+def label_table(texts: Sequence[np.ndarray], shape: tuple[int, int], name: str) -> np.ndarray:
+    """Each text `[n]` in a row of its own of the table of `shape`, `IGNORED` after it and in the rows that are left.
+
+    Raises ValueError, with the `name` of what it is, for a text that is longer than a row.
+    """
+    table = np.full(shape, IGNORED, np.int32)
+    for row, text in zip(table, texts, strict=False):
+        if len(text) > shape[1]:
+            raise ValueError(f"a {name} of {len(text)} tokens: accepted are at most {shape[1]}")
+        row[: len(text)] = text
+    return table
 
 
 def _row_examples(examples: Sequence[Example], packed: Packed) -> list[Example]:
@@ -107,16 +120,6 @@ def _captions_of(examples: Sequence[Example]) -> list[np.ndarray]:
         images += captions[:still]
         videos += captions[still:]
     return images + videos
-
-
-def _table(texts: Sequence[np.ndarray], shape: tuple[int, int], name: str) -> np.ndarray:
-    """Each text in a row of its own, `IGNORED` after it and in the rows that are left."""
-    table = np.full(shape, IGNORED, np.int32)
-    for row, text in zip(table, texts, strict=False):
-        if len(text) > shape[1]:
-            raise ValueError(f"a {name} of {len(text)} tokens: accepted are at most {shape[1]}")
-        row[: len(text)] = text
-    return table
 
 
 _UNKNOWN = np.zeros(0, np.int32)

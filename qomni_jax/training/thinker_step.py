@@ -14,6 +14,7 @@ from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.config.training import ThinkerTrainingConfig
 from qomni_jax.layers.linear import Projection
 from qomni_jax.thinker.model import Media, MediaFeatures, Thinker, init_thinker, place_features
+from qomni_jax.training.captions import caption_loss, init_caption_head
 from qomni_jax.training.language_model_step import language_model_loss
 from qomni_jax.training.losses import IGNORED
 from qomni_jax.training.state import TrainState
@@ -37,8 +38,7 @@ def init_thinker_state(
             heard = jnp.zeros((1, config.audio.output_dim))
             params["ctc_head"] = _ctc_head(config).init(head_key, heard)["params"]
         if config.vision is not None and training.caption_weight:
-            seen = jnp.zeros((1, config.vision.output_dim))
-            params["caption_head"] = _caption_head(config).init(jax.random.fold_in(head_key, 1), seen)["params"]
+            params["caption_head"] = init_caption_head(config, jax.random.fold_in(head_key, 1))
         return params
 
     return init_state(make, training.optimizer, training.steps, mesh)
@@ -73,8 +73,10 @@ def thinker_loss(
     if "ctc_head" in params and media.features is not None:
         metrics["ctc_loss"] = _ctc_loss(config, params["ctc_head"], features, batch)
         loss = loss + training.ctc_weight * metrics["ctc_loss"]
-    if "caption_head" in params and media.patches is not None:
-        metrics["caption_loss"] = _caption_loss(config, params["caption_head"], features, batch)
+    if config.vision is not None and "caption_head" in params and media.patches is not None:
+        rows, width = len(batch["captions"]), batch["patches"].shape[1] // config.vision.merged_patches
+        seen = features.table[: rows * width].reshape(rows, width, -1)
+        metrics["caption_loss"] = caption_loss(config, params["caption_head"], seen, batch["grids"], batch["captions"])
         loss = loss + training.caption_weight * metrics["caption_loss"]
     return loss, {**metrics, "loss": loss, "conversations": batch["conversations"]}
 
@@ -104,27 +106,3 @@ def _ctc_loss(config: ThinkerConfig, head: Any, features: MediaFeatures, batch: 
         logits, padding, jnp.maximum(labels, 0), 1.0 - counts, blank_id=config.language_model.vocab_size
     )
     return jnp.sum(losses * jnp.any(counts, axis=1)) / jnp.maximum(jnp.sum(counts), 1)
-
-
-def _caption_head(config: ThinkerConfig) -> Projection:
-    """The mean token of a picture to the vocabulary."""
-    return Projection(config.language_model.vocab_size, ("embed", "vocab"))
-
-
-def _caption_loss(config: ThinkerConfig, head: Any, features: MediaFeatures, batch: Batch) -> Array:
-    """Cross-entropy of the mean token of each picture against the tokens of its caption, `captions [R, U]` (`IGNORED`
-    after their end), alike and in no order; the mean over pictures with a caption.
-
-    A text's tokens as the classes of a picture: Huang et al., "Classification Done Right for Vision-Language
-    Pre-Training" (NeurIPS 2024), without their weights by the tokens' rarity.
-    """
-    assert config.vision is not None
-    captions, merged = batch["captions"], config.vision.merged_patches
-    width = batch["patches"].shape[1] // merged
-    seen = features.table[: len(captions) * width].reshape(len(captions), width, -1)
-    count = jnp.prod(batch["grids"], axis=1)[:, None] // merged  # what is past the own tokens of a row is 0
-    logits = _caption_head(config).apply({"params": head}, jnp.sum(seen, axis=1) / jnp.maximum(count, 1))
-    is_label = captions != IGNORED
-    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits.astype(jnp.float32)), jnp.maximum(captions, 0), axis=1)
-    losses = -jnp.sum(chosen * is_label, axis=1) / jnp.maximum(jnp.sum(is_label, axis=1), 1)
-    return jnp.sum(losses) / jnp.maximum(jnp.sum(jnp.any(is_label, axis=1)), 1)

@@ -23,7 +23,11 @@ from tests.sequence.conversations import CONFIGS, TOKENIZER
 ROW = 96
 SHAPE = BatchShape(3, ROW, MediaShape(2, 4, 4, 160), 6, 6)
 TRAINING = ThinkerTrainingConfig(
-    steps=40, loss_chunk=64, optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=4), recording_frames=(160,), caption_weight=1.0
+    steps=40,
+    loss_chunk=64,
+    optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=4),
+    recording_frames=(160,),
+    caption_weight=1.0,
 )
 
 
