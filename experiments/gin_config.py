@@ -13,7 +13,7 @@ from data_pipelines.speech_corpus import presets
 from data_pipelines.speech_corpus.config import CorpusConfig, SplitConfig
 from data_pipelines.transcription import TranscriptionConfig
 from experiments.study.config import Arm, EvaluationConfig, StudyConfig
-from experiments.thinker.config import MediaStage, TrainConfig, TranscriptionStage
+from experiments.thinker.config import MediaStage, SeeingStage, TrainConfig, TranscriptionStage
 from qomni_jax import sizes
 from qomni_jax.config.audio import AudioEncoderConfig, AudioFeatureConfig
 from qomni_jax.config.codec import CodecConfig, CodecTrainingConfig, LogMelConfig, RVQConfig, VocoderConfig
@@ -28,7 +28,12 @@ from qomni_jax.config.encoder import EncoderConfig
 from qomni_jax.config.sequence import SequenceConfig
 from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
 from qomni_jax.config.thinker import ThinkerConfig
-from qomni_jax.config.training import OptimizerConfig, TalkerTrainingConfig, ThinkerTrainingConfig
+from qomni_jax.config.training import (
+    OptimizerConfig,
+    TalkerTrainingConfig,
+    ThinkerTrainingConfig,
+    VisionTrainingConfig,
+)
 from qomni_jax.config.vision import VisionEncoderConfig
 
 _CONFIGURABLES = (
@@ -51,6 +56,7 @@ _CONFIGURABLES = (
     OptimizerConfig,
     RenderedMediaConfig,
     RVQConfig,
+    SeeingStage,
     SequenceConfig,
     SplitConfig,
     StudyConfig,
@@ -62,6 +68,7 @@ _CONFIGURABLES = (
     TranscriptionConfig,
     TranscriptionStage,
     VisionEncoderConfig,
+    VisionTrainingConfig,
     VocoderConfig,
     presets.demo_corpus,
     presets.multilingual_corpus,

@@ -1,7 +1,7 @@
 """One training stage: whatever the gin files describe, in one workdir.
 
 Command: python -m experiments.train --gin_file=experiments/configs/thinker_cpu.gin --workdir=out/thinker
-Cost: `thinker_cpu.gin` takes about 16 minutes on two CPU cores, `thinker_media_cpu.gin` about 25 on one.
+Cost: `thinker_cpu.gin` takes about 16 minutes on one CPU core, `thinker_media_cpu.gin` about 25 on one.
 
 Interrupted and started again, it goes on where it was, and ends with the same parameters. The workdir holds the data,
 `checkpoints`, `metrics.jsonl` and TensorBoard's files, and at last `model`, which `experiments.evaluate` and
@@ -44,8 +44,8 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]) -> Pat
     wrong."""
     from experiments.compilation import use_compilation_cache
     from experiments.gin_config import load_config
-    from experiments.thinker import media, transcription
-    from experiments.thinker.config import TrainConfig, TranscriptionStage
+    from experiments.thinker import media, seeing, transcription
+    from experiments.thinker.config import SeeingStage, TrainConfig, TranscriptionStage
 
     config, _ = load_config(TrainConfig, gin_files, bindings)
     try:
@@ -60,6 +60,8 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]) -> Pat
 
     if isinstance(stage, TranscriptionStage):
         return transcription.run(stage, workdir, report)
+    if isinstance(stage, SeeingStage):
+        return seeing.run(stage, workdir, report)
     return media.run(stage, workdir, report)
 
 

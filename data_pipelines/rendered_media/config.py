@@ -14,8 +14,9 @@ SENTENCES = ("nato", "grammar")
 
 @dataclasses.dataclass(frozen=True)
 class SplitConfig:
-    """One split: questions about `pictures` pictures, and then about `clips` clips.
+    """One split: questions about `pictures` pictures, and then about `clips` clips, up to `questions` about each.
 
+    Questions about one picture or clip are turns of one conversation.
     What splits with `held_out` show and say is in no split without: pairs of colour and shape, written texts and
     sequences of words, spoken sentences. Raises TypeError or ValueError for a field that is not accepted.
     """
@@ -24,12 +25,14 @@ class SplitConfig:
     pictures: int
     clips: int
     held_out: bool = False
+    questions: int = 1
 
     def __post_init__(self) -> None:
         check_types(self)
         require(is_split_name(self.name), self, "name", SPLIT_NAMES)
         require(self.pictures >= 0, self, "pictures", "0 or more")
         require(self.clips >= 0, self, "clips", "0 or more")
+        require_positive(self, "questions")
         require(self.pictures + self.clips > 0, self, "clips", "1 or more where pictures = 0")
 
     @property
@@ -115,12 +118,24 @@ class RenderedMediaConfig:
         return cls(**{**fields, "splits": tuple(SplitConfig(**split) for split in fields["splits"])})
 
 
-def demo_media(sentences: tuple[str, ...] = SENTENCES) -> RenderedMediaConfig:
-    """4,000 conversations to train on; to test on, `seen` like them and `held_out` with what is not among them."""
+def demo_media(
+    sentences: tuple[str, ...] = SENTENCES,
+    side: int = 96,
+    grids: tuple[int, ...] = (2, 3),
+    max_written_words: int = 3,
+    pictures: int = 1600,
+    clips: int = 2400,
+    questions: int = 1,
+) -> RenderedMediaConfig:
+    """`pictures` and `clips` to train on, with up to `questions` about each; to test on, one question each, `seen` like
+    them and `held_out` with what is not among them."""
     return RenderedMediaConfig(
+        side=side,
+        grids=grids,
+        max_written_words=max_written_words,
         sentences=sentences,
         splits=(
-            SplitConfig("train", pictures=1600, clips=2400),
+            SplitConfig("train", pictures, clips, questions=questions),
             SplitConfig("seen", pictures=100, clips=300),
             SplitConfig("held_out", pictures=100, clips=300, held_out=True),
         ),

@@ -21,9 +21,10 @@ from data_pipelines.rendered_media.config import RenderedMediaConfig, SplitConfi
 from data_pipelines.rendered_media.questions import (
     Question,
     clip_questions,
+    draw_questions,
     grid_questions,
     place_name,
-    writing_question,
+    writing_questions,
 )
 from data_pipelines.shards import Shard
 from data_pipelines.speech_corpus.sentences import draw_sentence, item_generator
@@ -36,66 +37,69 @@ _MAX_FIGURES = 4
 
 
 def render_record(config: RenderedMediaConfig, split: SplitConfig, index: int) -> ConversationRecord:
-    """Record `index` of a split: a question about a picture or a clip, and its answer.
+    """Record `index` of a split: questions about a picture or a clip, and their answers.
 
-    Its metadata hold `needs` (image; audio, video or both), `question` (its kind), `seconds` (the time that the answer
-    is, or None), `shown` (names in order, or by place), and of clips `since` (seconds) and `said`.
+    Its metadata hold of each question, in `questions`, its `kind`, what it `needs` (image; audio, video or both) and
+    the `seconds` that its answer is, or None; `shown` (names in order, or by place); and of clips their
+    length in `seconds`, `since` (seconds) and `said`.
     """
     rng = item_generator(config.seed, split.name, index)
     name = f"{split.name}-{index:06d}"
     if index >= split.pictures:
-        return _clip_record(config, split.held_out, name, rng)
-    return (_writing_record if rng.integers(2) else _grid_record)(config, split.held_out, name, rng)
+        return _clip_record(config, split, name, rng)
+    return (_writing_record if rng.integers(2) else _grid_record)(config, split, name, rng)
 
 
 def _writing_record(
-    config: RenderedMediaConfig, held_out: bool, name: str, rng: np.random.Generator
+    config: RenderedMediaConfig, split: SplitConfig, name: str, rng: np.random.Generator
 ) -> ConversationRecord:
     source = config.sentences[rng.integers(len(config.sentences))]
-    text = draw_sentence(rng, source, "en", (1, config.max_written_words), held_out)
+    text = draw_sentence(rng, source, "en", (1, config.max_written_words), split.held_out)
     assert text is not None
     shown = Writing(COLOURS[rng.integers(len(COLOURS))], text)
     image = draw_background(rng, config.side)
     draw_appearance(image, shown, (0, 0, config.side), rng)
-    return _record(name, _png(name, image), writing_question(shown), {"shown": shown.name})
+    asked = draw_questions({"image": writing_questions(shown)}, split.questions, rng)
+    return _record(name, _png(name, image), asked, {"shown": shown.name})
 
 
 def _grid_record(
-    config: RenderedMediaConfig, held_out: bool, name: str, rng: np.random.Generator
+    config: RenderedMediaConfig, split: SplitConfig, name: str, rng: np.random.Generator
 ) -> ConversationRecord:
     rows = config.grids[rng.integers(len(config.grids))]
-    pool, side = figures(held_out), config.side / rows
+    pool, side = figures(split.held_out), config.side / rows
     image, cells = draw_background(rng, config.side), {}
     places = sorted(rng.permutation(rows * rows)[: rng.integers(1, _MAX_FIGURES + 1)].tolist())
     for row, column in (divmod(place, rows) for place in places):
         figure = cells[place_name(rows, row, column)] = pool[rng.integers(len(pool))]
         draw_appearance(image, figure, (column * side, row * side, side), rng)
-    asked = grid_questions(cells)
-    shown = {place: figure.name for place, figure in cells.items()}
-    return _record(name, _png(name, image), asked[rng.integers(len(asked))], {"shown": shown})
+    asked = draw_questions({"image": grid_questions(cells)}, split.questions, rng)
+    return _record(name, _png(name, image), asked, {"shown": {at: figure.name for at, figure in cells.items()}})
 
 
 def _clip_record(
-    config: RenderedMediaConfig, held_out: bool, name: str, rng: np.random.Generator
+    config: RenderedMediaConfig, split: SplitConfig, name: str, rng: np.random.Generator
 ) -> ConversationRecord:
     needs = _NEEDS[rng.integers(len(_NEEDS))]
     while True:  # not every clip has a word that is clear of the changes
-        clip, sound = draw_clip(config, held_out, rng)
-        if asked := clip_questions(clip)[needs]:
+        clip, sound = draw_clip(config, split.held_out, rng)
+        if (found := clip_questions(clip))[needs]:
             break
-    kinds = sorted({question.kind for question in asked})
-    kind = kinds[rng.integers(len(kinds))]
-    of_kind = [question for question in asked if question.kind == kind]
+    asked = draw_questions(found, split.questions, rng, needs)
     content = render_clip(config, clip, sound, rng)
     video = Video(MediaBytes(content, f"{name}.{config.container}"), sound=True)
-    shown = {"shown": [shown.name for shown in clip.shown], "since": list(clip.since), "said": clip.said}
-    return _record(name, video, of_kind[rng.integers(len(of_kind))], shown)
+    shown = [shown.name for shown in clip.shown]
+    known = {"seconds": clip.seconds, "shown": shown, "since": list(clip.since), "said": clip.said}
+    return _record(name, video, asked, known)
 
 
-def _record(name: str, media: Media, question: Question, metadata: dict[str, Any]) -> ConversationRecord:
-    turns = (Turn("user", (media, Text(question.text))), Turn("assistant", (Text(question.answer),)))
-    known = {"needs": question.needs, "question": question.kind, "seconds": question.seconds}
-    return ConversationRecord(name, turns, {**known, **metadata})
+def _record(name: str, media: Media, asked: list[Question], metadata: dict[str, Any]) -> ConversationRecord:
+    turns: list[Turn] = []
+    for question in asked:
+        content = (Text(question.text),) if turns else (media, Text(question.text))
+        turns += [Turn("user", content), Turn("assistant", (Text(question.answer),))]
+    known = [{"kind": question.kind, "needs": question.needs, "seconds": question.seconds} for question in asked]
+    return ConversationRecord(name, tuple(turns), {"questions": known, **metadata})
 
 
 def _png(name: str, image: Image.Image) -> ImageItem:

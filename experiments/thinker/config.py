@@ -10,7 +10,7 @@ from data_pipelines.transcription import TranscriptionConfig
 from qomni_jax.config.audio import AudioFeatureConfig
 from qomni_jax.config.sequence import SequenceConfig
 from qomni_jax.config.thinker import ThinkerConfig
-from qomni_jax.config.training import ThinkerTrainingConfig
+from qomni_jax.config.training import ThinkerTrainingConfig, VisionTrainingConfig
 from qomni_jax.config.validation import check_types, require
 from qomni_jax.config.vision import ImageConfig
 
@@ -55,6 +55,26 @@ class TranscriptionStage:
 
 
 @dataclasses.dataclass(frozen=True)
+class SeeingStage:
+    """A Thinker's vision encoder alone learns from pictures with captions, as encoders do before a decoder reads them.
+
+    Attributes:
+      start_from: the directory of the Thinker whose vision encoder it is; the rest of it stays as it is.
+      media, train_splits: the pictures, and the frames of the clips; no other split is seen in training.
+      training: see there.
+    """
+
+    start_from: str
+    media: RenderedMediaConfig
+    training: VisionTrainingConfig
+    train_splits: tuple[str, ...] = ("train",)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        _check_splits(self, self.media.splits)
+
+
+@dataclasses.dataclass(frozen=True)
 class MediaStage:
     """A Thinker that hears learns to answer questions about rendered pictures and clips with speech.
 
@@ -79,13 +99,13 @@ class MediaStage:
 class TrainConfig:
     """What `experiments.train` runs."""
 
-    stage: TranscriptionStage | MediaStage
+    stage: TranscriptionStage | SeeingStage | MediaStage
 
     def __post_init__(self) -> None:
         check_types(self)
 
 
-def _check_splits(stage: TranscriptionStage | MediaStage, splits: Iterable[Any]) -> None:
+def _check_splits(stage: TranscriptionStage | SeeingStage | MediaStage, splits: Iterable[Any]) -> None:
     names = {split.name for split in splits}
     accepted = f"one or more of {', '.join(sorted(names))}"
     require(bool(stage.train_splits) and set(stage.train_splits) <= names, stage, "train_splits", accepted)

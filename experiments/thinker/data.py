@@ -25,13 +25,14 @@ class ConversationSource:
       frames: int `[records]`, feature frames of the longest recording of each.
       read: `read(record, rng, frames)` is the example, its recordings no longer than `frames` feature frames; what it
         draws, it draws from `rng`.
-      labels: the most tokens of a transcript.
+      labels, captions: the most tokens of a transcript and of a caption.
     """
 
     records: Sequence[Any]
     frames: np.ndarray
     read: Callable[[Any, np.random.Generator, int], Example]
     labels: int
+    captions: int = 0
 
 
 class ThinkerData:
@@ -68,11 +69,11 @@ class ThinkerData:
     def _shape_for(self, frames: int) -> BatchShape:
         rng = np.random.Generator(np.random.Philox(key=[self._training.seed, 2]))
         fitting = np.flatnonzero(self._source.frames <= frames)
-        size, length = self._training.batch_size, self._training.sequence_length
-        shape = BatchShape(1, length, MediaShape(0, 0, bucket(size), frames), self._source.labels)
+        size, length, source = self._training.batch_size, self._training.sequence_length, self._source
+        shape = BatchShape(1, length, MediaShape(0, 0, bucket(size), frames), source.labels, source.captions)
         for _ in range(_TRIAL_BATCHES):
             chosen = rng.choice(fitting, size)
-            examples = [self._source.read(self._source.records[int(i)], rng, frames) for i in chosen]
+            examples = [source.read(source.records[int(i)], rng, frames) for i in chosen]
             grids = [grid for e in examples for _, grid in (*e.images, *e.videos)]
             rows = max(shape.rows, rows_of(examples, length, self._pad_token))
             shape = shape._replace(rows=rows, media=_with_room(shape.media, grids, self._config))

@@ -10,7 +10,7 @@ from data_pipelines.rendered_media.inputs import INPUTS, with_inputs
 from experiments.metrics import Interval, bootstrap_mean
 from experiments.thinker.answers import Answerer
 from experiments.thinker.media import reading_of
-from qomni_jax.sequence.chat import Text
+from qomni_jax.sequence.chat import Text, Turn
 from qomni_jax.sequence.timestamps import parse_timestamps
 from qomni_jax.thinker.storage import StoredThinker, Tokenizer
 
@@ -38,20 +38,21 @@ def answer_all(
     """Every question about a picture, and every one about a clip once for each of `INPUTS`."""
     answerer, reading = Answerer(stored, params, tokenizer), reading_of(stored)
     asked = [
-        (record, inputs)
+        (record, number, inputs)
         for inputs in INPUTS
         for record in records
-        if record.metadata["needs"] != _PICTURES or inputs == INPUTS[0]
+        for number, question in enumerate(record.metadata["questions"])
+        if question["needs"] != _PICTURES or inputs == INPUTS[0]
     ]
     found = []
     for start in range(0, len(asked), batch_size):
         batch = asked[start : start + batch_size]
         examples = [
-            read_conversation(with_inputs(record.turns[:-1], inputs), tokenizer, reading, reply=True)
-            for record, inputs in batch
+            read_conversation(with_inputs(_question(record, number), inputs), tokenizer, reading, reply=True)
+            for record, number, inputs in batch
         ]
         answers = answerer.answer(examples, _NEW_TOKENS)
-        found += [_answered(record, inputs, text) for (record, inputs), text in zip(batch, answers, strict=True)]
+        found += [_answered(*item, text) for item, text in zip(batch, answers, strict=True)]
     return found
 
 
@@ -83,13 +84,21 @@ def _share(items: Sequence[Answered]) -> dict[str, Any]:
     return {"accuracy": dataclasses.asdict(interval), "questions": len(items)}
 
 
-def _answered(record: ConversationRecord, inputs: str, answer: str) -> Answered:
-    (expected,) = (part.text for part in record.turns[-1].content if isinstance(part, Text))
-    seconds = record.metadata["seconds"]
-    if seconds is None:
+def _question(record: ConversationRecord, number: int) -> tuple[Turn, ...]:
+    """Question `number` asked alone: the media of the first turn, and its own text."""
+    media = tuple(part for part in record.turns[0].content if not isinstance(part, Text))
+    return (Turn("user", (*media, Text(_text(record.turns[2 * number])))),)
+
+
+def _text(turn: Turn) -> str:
+    return "".join(part.text for part in turn.content if isinstance(part, Text))
+
+
+def _answered(record: ConversationRecord, number: int, inputs: str, answer: str) -> Answered:
+    expected, question = _text(record.turns[2 * number + 1]), record.metadata["questions"][number]
+    if question["seconds"] is None:
         right = answer.strip() == expected
     else:
         times = parse_timestamps(answer)
-        right = len(times) == 1 and abs(times[0] - seconds) <= TIME_TOLERANCE
-    metadata = record.metadata
-    return Answered(record.id, metadata["needs"], inputs, metadata["question"], expected, answer, right)
+        right = len(times) == 1 and abs(times[0] - question["seconds"]) <= TIME_TOLERANCE
+    return Answered(record.id, question["needs"], inputs, question["kind"], expected, answer, right)

@@ -105,15 +105,42 @@ class ThinkerTrainingConfig(LanguageModelTrainingConfig):
         those that hold its longest recording. Each is a program of its own.
       ctc_weight: weight of the connectionist temporal classification loss of the audio encoder's tokens against what
         is said, with a head that training alone has; a decoder learns where to listen much sooner with it.
+      caption_weight: weight of the classification loss of the vision encoder's pictures against what they show, with a
+        head that training alone has: the same for seeing.
     """
 
     sequence_length: int = 512
     recording_frames: tuple[int, ...] = (320, 640)
     ctc_weight: float = 1.0
+    caption_weight: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         frames = self.recording_frames
         increasing = bool(frames) and min(frames) > 0 and sorted(set(frames)) == list(frames)
         require(increasing, self, "recording_frames", "one number of frames or more, increasing")
-        require(self.ctc_weight >= 0, self, "ctc_weight", "0 or more")
+        for field in ("ctc_weight", "caption_weight"):
+            require(getattr(self, field) >= 0, self, field, "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionTrainingConfig:
+    """How a vision encoder is trained on pictures with captions.
+
+    Attributes:
+      steps, batch_size: optimiser steps, and pictures or clips a step.
+      seed: of the head's parameters and of the data order.
+      log_every, checkpoint_every: steps between log lines and between checkpoints.
+    """
+
+    steps: int = 1000
+    batch_size: int = 32
+    optimizer: OptimizerConfig = OptimizerConfig()
+    seed: int = 0
+    log_every: int = 25
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require_positive(self, "steps", "batch_size", "log_every", "checkpoint_every")
+        require(self.seed >= 0, self, "seed", "0 or more")

@@ -19,6 +19,8 @@ class Example(NamedTuple):
       recordings: log-mel frames `[F, mels]` of each, the sound of videos among them.
       transcripts: for training, the tokens `[n]` int32 of what each recording says, none where that is not known; empty
         where it is known of none.
+      captions: for training, the tokens `[n]` int32 of what each temporal patch shows, of the images and then of the
+        videos; none where that is not known, and empty where it is known of none.
     """
 
     sequence: OmniSequence
@@ -26,6 +28,12 @@ class Example(NamedTuple):
     videos: Sequence[tuple[np.ndarray, Grid]] = ()
     recordings: Sequence[np.ndarray] = ()
     transcripts: Sequence[np.ndarray] = ()
+    captions: Sequence[np.ndarray] = ()
+
+    @property
+    def temporal_patches(self) -> int:
+        """Of all images and videos."""
+        return sum(t for _, (t, _, _) in (*self.images, *self.videos))
 
 
 class Pictures(NamedTuple):

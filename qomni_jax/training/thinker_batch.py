@@ -15,12 +15,13 @@ from qomni_jax.training.losses import IGNORED
 
 
 class BatchShape(NamedTuple):
-    """Rows and tokens of each, the least shape of the media, and the most labels of a recording."""
+    """Rows and tokens of each, the least shape of the media, and the most tokens of a transcript and of a caption."""
 
     rows: int
     row_length: int
     media: MediaShape
     labels: int
+    captions: int = 0
 
 
 def training_batch(
@@ -29,21 +30,19 @@ def training_batch(
     """What `thinker_step.thinker_loss` reads: arrays of one shape, whatever the examples.
 
     `tokens`, `counts`, `segment_ids`, `mask`, `slots` `[R, T]`, `positions [3, R, T]`; the fields of `Media` that are
-    there; `labels [A, U]`, the transcripts' tokens, `IGNORED` after their end; `number`, as given; `conversations`, how
-    many examples are in it: those beyond `shape.rows` full rows are left out.
+    there; `labels [A, U]`, the transcripts' tokens, `IGNORED` after their end; `captions [R', U']`, likewise, of the
+    rows of patches; `number`, as given; `conversations`, how many examples are in it: those beyond `shape.rows` full
+    rows are left out.
 
-    Raises ValueError for an example longer than a row, or a transcript of more than `shape.labels` tokens.
+    Raises ValueError for an example longer than a row, or a transcript or caption of more tokens than `shape` has.
     """
     packed = pack([example.sequence for example in examples], shape.row_length, pad_token)
     rows = _row_examples(examples, packed)[: shape.rows]
     media, slots = place_media(rows, config, shape.media)
-    transcripts = [transcript for row in rows for transcript in row.transcripts]
     recordings = 0 if media is None or media.features is None else len(media.features)
-    labels = np.full((recordings, shape.labels), IGNORED, np.int32)
-    for label, transcript in zip(labels, transcripts, strict=False):
-        if len(transcript) > shape.labels:
-            raise ValueError(f"a transcript of {len(transcript)} tokens: accepted are at most {shape.labels}")
-        label[: len(transcript)] = transcript
+    frames = 0 if media is None or media.patches is None else len(media.patches)
+    transcripts = [transcript for row in rows for transcript in row.transcripts]
+    captions = [caption for row in rows for caption in row.captions]
     more = shape.rows - len(rows)
     sequences = [row.sequence for row in rows]
 
@@ -59,7 +58,8 @@ def training_batch(
         "mask": joined([(s.kinds != Kind.PADDING).astype(np.float32) for s in sequences], 0.0),
         "positions": joined([s.positions for s in sequences], 0),
         "slots": joined(slots, -1),
-        "labels": labels,
+        "labels": label_table(transcripts, (recordings, shape.labels), "transcript"),
+        "captions": label_table(captions, (frames, shape.captions), "caption"),
         "number": np.array(number, np.int32),
         "conversations": np.array(sum(len(members) for members in packed.members[: shape.rows]), np.int32),
     }
@@ -72,6 +72,19 @@ def training_batch(
 def rows_of(examples: Sequence[Example], row_length: int, pad_token: int) -> int:
     """How many rows the examples fill; errors as `training_batch`."""
     return len(pack([example.sequence for example in examples], row_length, pad_token).members)
+
+
+def label_table(texts: Sequence[np.ndarray], shape: tuple[int, int], name: str) -> np.ndarray:
+    """Each text `[n]` in a row of its own of the table of `shape`, `IGNORED` after it and in the rows that are left.
+
+    Raises ValueError, with the `name` of what it is, for a text that is longer than a row.
+    """
+    table = np.full(shape, IGNORED, np.int32)
+    for row, text in zip(table, texts, strict=False):
+        if len(text) > shape[1]:
+            raise ValueError(f"a {name} of {len(text)} tokens: accepted are at most {shape[1]}")
+        row[: len(text)] = text
+    return table
 
 
 def _row_examples(examples: Sequence[Example], packed: Packed) -> list[Example]:
@@ -91,12 +104,22 @@ def _row_examples(examples: Sequence[Example], packed: Packed) -> list[Example]:
                 [item for e in own for item in e.images],
                 [item for e in own for item in e.videos],
                 [item for e in own for item in e.recordings],
-                [item for e in own for item in _transcripts(e)],
+                [item for e in own for item in e.transcripts or [_UNKNOWN] * len(e.recordings)],
+                _captions_of(own),
             )
         )
     return found
 
 
-def _transcripts(example: Example) -> Sequence[np.ndarray]:
-    """One for every recording."""
-    return example.transcripts or [np.zeros(0, np.int32)] * len(example.recordings)
+def _captions_of(examples: Sequence[Example]) -> list[np.ndarray]:
+    """One for every temporal patch of the images of all, and then of their videos."""
+    images, videos = [], []
+    for example in examples:
+        captions = list(example.captions or [_UNKNOWN] * example.temporal_patches)
+        still = sum(t for _, (t, _, _) in example.images)
+        images += captions[:still]
+        videos += captions[still:]
+    return images + videos
+
+
+_UNKNOWN = np.zeros(0, np.int32)

@@ -14,6 +14,7 @@ from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.config.training import ThinkerTrainingConfig
 from qomni_jax.layers.linear import Projection
 from qomni_jax.thinker.model import Media, MediaFeatures, Thinker, init_thinker, place_features
+from qomni_jax.training.captions import caption_loss, init_caption_head
 from qomni_jax.training.language_model_step import language_model_loss
 from qomni_jax.training.losses import IGNORED
 from qomni_jax.training.state import TrainState
@@ -23,10 +24,11 @@ from qomni_jax.training.step import Batch, init_state, make_step
 def init_thinker_state(
     config: ThinkerConfig, training: ThinkerTrainingConfig, thinker: Any = None, mesh: Mesh | None = None
 ) -> TrainState:
-    """Parameters `{"thinker": ..., "ctc_head": ...}` and optimiser state (`training.step.init_state`): fresh ones, or
-    those of `thinker`, a trained one, on one device.
+    """Parameters `{"thinker": ..., "ctc_head": ..., "caption_head": ...}` and optimiser state
+    (`training.step.init_state`): fresh ones, or those of `thinker`, a trained one, on one device.
 
-    `ctc_head` serves training alone; it is there where the Thinker hears and `ctc_weight` is not 0.
+    The heads serve training alone; they are there where the Thinker hears and `ctc_weight` is not 0, and where it sees
+    and `caption_weight` is not 0.
     """
 
     def make() -> Any:
@@ -35,6 +37,8 @@ def init_thinker_state(
         if config.audio is not None and training.ctc_weight:
             heard = jnp.zeros((1, config.audio.output_dim))
             params["ctc_head"] = _ctc_head(config).init(head_key, heard)["params"]
+        if config.vision is not None and training.caption_weight:
+            params["caption_head"] = init_caption_head(config, jax.random.fold_in(head_key, 1))
         return params
 
     return init_state(make, training.optimizer, training.steps, mesh)
@@ -48,7 +52,8 @@ def make_thinker_step(config: ThinkerConfig, training: ThinkerTrainingConfig) ->
 def thinker_loss(
     config: ThinkerConfig, training: ThinkerTrainingConfig, params: Any, batch: Batch
 ) -> tuple[Array, dict[str, Array]]:
-    """The language model's loss on conversations with media, and the weighted CTC loss of the audio encoder.
+    """The language model's loss on conversations with media, and the weighted losses of the encoders: CTC of the audio
+    encoder, captions of the vision encoder.
 
     A batch is what `training.thinker_batch.training_batch` makes. Windows of the audio encoder are drawn anew for every
     batch (`audio.aut.sample_window`), by the seed and the batch's number.
@@ -68,6 +73,11 @@ def thinker_loss(
     if "ctc_head" in params and media.features is not None:
         metrics["ctc_loss"] = _ctc_loss(config, params["ctc_head"], features, batch)
         loss = loss + training.ctc_weight * metrics["ctc_loss"]
+    if config.vision is not None and "caption_head" in params and media.patches is not None:
+        rows, width = len(batch["captions"]), batch["patches"].shape[1] // config.vision.merged_patches
+        seen = features.table[: rows * width].reshape(rows, width, -1)
+        metrics["caption_loss"] = caption_loss(config, params["caption_head"], seen, batch["grids"], batch["captions"])
+        loss = loss + training.caption_weight * metrics["caption_loss"]
     return loss, {**metrics, "loss": loss, "conversations": batch["conversations"]}
 
 

@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 
+import chex
 import pytest
+
+from qomni_jax.thinker.storage import load_thinker
 
 pytestmark = pytest.mark.e2e
 
@@ -35,25 +38,40 @@ ThinkerTrainingConfig.log_every = 2
 ThinkerTrainingConfig.checkpoint_every = 2
 """
 
-MEDIA_BINDINGS = """
-TrainConfig.stage = @MediaStage()
-MediaStage.start_from = '{model}'
-MediaStage.media = @RenderedMediaConfig()
+PICTURES = """
 RenderedMediaConfig.sentences = ('nato',)
 RenderedMediaConfig.splits = (@train/MediaSplitConfig(), @held_out/MediaSplitConfig())
 RenderedMediaConfig.max_seconds = 5
 train/MediaSplitConfig.name = 'train'
 train/MediaSplitConfig.pictures = 4
 train/MediaSplitConfig.clips = 8
+train/MediaSplitConfig.questions = 2
 held_out/MediaSplitConfig.name = 'held_out'
 held_out/MediaSplitConfig.pictures = 1
 held_out/MediaSplitConfig.clips = 3
 held_out/MediaSplitConfig.held_out = True
+"""
+
+SEEING_BINDINGS = """
+TrainConfig.stage = @SeeingStage()
+SeeingStage.start_from = '{model}'
+SeeingStage.media = @RenderedMediaConfig()
+SeeingStage.training = @VisionTrainingConfig()
+VisionTrainingConfig.steps = 2
+VisionTrainingConfig.batch_size = 4
+VisionTrainingConfig.log_every = 1
+"""
+
+MEDIA_BINDINGS = """
+TrainConfig.stage = @MediaStage()
+MediaStage.start_from = '{model}'
+MediaStage.media = @RenderedMediaConfig()
 MediaStage.training = @ThinkerTrainingConfig()
 ThinkerTrainingConfig.steps = 2
 ThinkerTrainingConfig.batch_size = 4
 ThinkerTrainingConfig.sequence_length = 1536
 ThinkerTrainingConfig.recording_frames = (640,)
+ThinkerTrainingConfig.caption_weight = 1.0
 ThinkerTrainingConfig.log_every = 1
 """
 
@@ -66,6 +84,14 @@ def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         check=False,
     )
+
+
+def are_equal(one, other) -> bool:
+    try:
+        chex.assert_trees_all_equal(one, other)
+    except AssertionError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +120,14 @@ def test_a_trained_model_is_measured_on_every_test_split(trained, tmp_path):
 
 def test_a_thinker_that_hears_goes_on_to_pictures_and_clips(trained, tmp_path):
     _, heard = trained
-    gin = tmp_path / "media.gin"
-    gin.write_text(MEDIA_BINDINGS.format(model=heard / "model"))
+    seeing, gin = tmp_path / "seeing.gin", tmp_path / "media.gin"
+    seeing.write_text(PICTURES + SEEING_BINDINGS.format(model=heard / "model"))
+    done = command("train", f"--gin_file={seeing}", f"--workdir={tmp_path / 'seeing'}")
+    assert done.returncode == 0, done.stderr
+    models = [load_thinker(directory / "model")[1] for directory in (heard, tmp_path / "seeing")]
+    changed = [name for name in models[0] if not are_equal(models[0][name], models[1][name])]
+    assert changed == ["vision_encoder"]
+    gin.write_text(PICTURES + MEDIA_BINDINGS.format(model=tmp_path / "seeing" / "model"))
     done = command("train", f"--gin_file={gin}", f"--workdir={tmp_path / 'work'}")
     assert done.returncode == 0, done.stderr
     measured = command(

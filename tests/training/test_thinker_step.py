@@ -9,10 +9,10 @@ import pytest
 
 from qomni_jax.config.training import OptimizerConfig, ThinkerTrainingConfig
 from qomni_jax.sequence.assembly import assemble
-from qomni_jax.sequence.chat import Audio, Image, Text, Turn
+from qomni_jax.sequence.chat import Audio, Image, Text, Turn, Video
 from qomni_jax.sequence.elements import Kind
 from qomni_jax.sequence.example import Example
-from qomni_jax.sequence.media_sizes import AudioSize, ImageSize
+from qomni_jax.sequence.media_sizes import AudioSize, ImageSize, VideoSize
 from qomni_jax.sizes import thinker_tiny
 from qomni_jax.thinker.batch import MediaShape
 from qomni_jax.training.losses import IGNORED
@@ -21,9 +21,13 @@ from qomni_jax.training.thinker_step import init_thinker_state, make_thinker_ste
 from tests.sequence.conversations import CONFIGS, TOKENIZER
 
 ROW = 96
-SHAPE = BatchShape(3, ROW, MediaShape(2, 4, 4, 160), 6)
+SHAPE = BatchShape(3, ROW, MediaShape(2, 4, 4, 160), 6, 6)
 TRAINING = ThinkerTrainingConfig(
-    steps=40, loss_chunk=64, optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=4), recording_frames=(160,)
+    steps=40,
+    loss_chunk=64,
+    optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=4),
+    recording_frames=(160,),
+    caption_weight=1.0,
 )
 
 
@@ -38,7 +42,9 @@ def config():
     )
 
 
-def example(config, seed: int, frames: int, answer: str, *, image: bool = False, transcript: bool = True) -> Example:
+def example(
+    config, seed: int, frames: int, answer: str, *, image: bool = False, transcript: bool = True, caption: str = ""
+) -> Example:
     rng = np.random.default_rng(seed)
     recording = rng.standard_normal((frames, config.audio.num_mels)).astype(np.float32)
     parts, sizes, pictures = [Audio()], [AudioSize(config.audio.num_tokens(frames))], []
@@ -49,7 +55,7 @@ def example(config, seed: int, frames: int, answer: str, *, image: bool = False,
     turns = [Turn("user", (*parts, Text("what?"))), Turn("assistant", (Text(answer),))]
     sequence = assemble(turns, sizes, TOKENIZER, CONFIGS["qomni"])
     said = [TOKENIZER.encode_text(answer)] if transcript else []
-    return Example(sequence, pictures, [], [recording], said)
+    return Example(sequence, pictures, [], [recording], said, [TOKENIZER.encode_text(caption)] if caption else [])
 
 
 def batch_of(config, examples, number: int = 0):
@@ -112,6 +118,45 @@ def test_transcripts_that_are_unknown_or_too_long_for_their_recording_do_not_cou
     alone = metrics_of([known])["ctc_loss"]
     np.testing.assert_allclose(metrics_of([known, unknown, short])["ctc_loss"], alone, rtol=2e-5)
     assert metrics_of([unknown])["ctc_loss"] == 0
+
+
+def test_captions_are_in_the_order_of_the_patches_images_first(config):
+    rng = np.random.default_rng(0)
+    patches = rng.uniform(-1, 1, (4, config.vision.patch_dim)).astype(np.float32)
+
+    def seeing(number: int, known: bool) -> Example:
+        turns = [Turn("user", (Video(), Image(), Text("?"))), Turn("assistant", (Text("fox"),))]
+        sizes = [VideoSize((2, 2, 2), (0.0, 1.0)), ImageSize((1, 2, 2))]
+        captions = [np.array([10 * number + patch], np.int32) for patch in range(3)] if known else []
+        sequence = assemble(turns, sizes, TOKENIZER, CONFIGS["qomni"])
+        pictures, clips = [(patches, (1, 2, 2))], [(np.tile(patches, (2, 1)), (2, 2, 2))]
+        return Example(sequence, pictures, clips, captions=captions)
+
+    examples = [seeing(1, True), seeing(2, False), seeing(3, True)]
+    shape = BatchShape(1, 256, MediaShape(12, 1), 1, 2)
+    batch = training_batch(examples, config, shape, pad_token=0, number=0)
+    order = [int(tokens[0]) // 10 for tokens in batch["captions"] if tokens[0] != IGNORED]
+    assert batch["captions"].shape == (12, 2)
+    # One packed row: the images of its conversations, of which the second is not known, then their videos.
+    first, second = order[:2], order[2:]
+    assert sorted(first) == [1, 3]
+    assert second == [number for number in first for _ in range(2)]
+    labels = [int(tokens[0]) for tokens in batch["captions"]]
+    assert [label % 10 for label in labels if label != IGNORED] == [0, 0, 1, 2, 1, 2]
+    assert labels.count(IGNORED) == 12 - 6
+    assert np.all(batch["captions"][:, 1] == IGNORED)
+
+
+def test_the_caption_loss_counts_each_picture_with_a_caption_once(config, metrics_of):
+    items = [
+        example(config, 0, 60, "fox", image=True, caption="fox"),
+        example(config, 1, 60, "fox", image=True, caption="the"),
+    ]
+    unknown = example(config, 2, 60, "fox", image=True)
+    together, alone = metrics_of(items), [metrics_of([item])["caption_loss"] for item in items]
+    np.testing.assert_allclose(together["caption_loss"], np.mean(alone), rtol=2e-5)
+    np.testing.assert_allclose(metrics_of([items[0], unknown])["caption_loss"], alone[0], rtol=2e-5)
+    assert metrics_of([unknown])["caption_loss"] == 0
 
 
 def test_the_ctc_loss_is_that_of_the_encoder_s_tokens(config, state, metrics_of):

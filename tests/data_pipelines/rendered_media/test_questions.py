@@ -23,6 +23,7 @@ def asked(clip):
 def test_what_is_shown_said_and_when():
     questions = asked(clip())
     assert {text: question.answer for text, question in questions.items()} == {
+        "What is shown, and when?": "<0.0 seconds> red circle <2.0 seconds> blue star",
         "What is shown first?": "red circle",
         "What is shown second?": "blue star",
         "When does the blue star appear?": "<2.0 seconds>",
@@ -69,6 +70,7 @@ def test_places_of_a_grid():
     assert place_name(3, 1, 1) == "middle centre"
     questions = grid_questions({"top left": RED, "top right": RED, "bottom left": BLUE})
     assert {question.text: question.answer for question in questions} == {
+        "What is shown, and where?": "top left red circle, top right red circle, bottom left blue star",
         "What is at the top left?": "red circle",
         "What is at the top right?": "red circle",
         "What is at the bottom left?": "blue star",

@@ -18,14 +18,16 @@ def test_every_record_can_be_read_and_comes_back(rendered):
             (item,) = media_of(record.turns)
             check_item(item)
             assert decode_conversation(encode_conversation(record)[0]) == record
-            assert [turn.role for turn in record.turns] == ["user", "assistant"]
+            asked = len(record.metadata["questions"])
+            assert [turn.role for turn in record.turns] == ["user", "assistant"] * asked
+            assert 1 <= asked <= (3 if record.id.startswith("train") else 1)
 
 
 def test_pictures_come_first_and_clips_have_sound(rendered):
     for record in rendered["train"][:12]:
         (item,) = media_of(record.turns)
         assert isinstance(item, Image)
-        assert record.metadata["needs"] == "image"
+        assert {question["needs"] for question in record.metadata["questions"]} == {"image"}
         assert read_image(item.source).shape == (64, 64, 3)
     for record in rendered["train"][12:]:
         (item,) = media_of(record.turns)
@@ -38,20 +40,36 @@ def test_pictures_come_first_and_clips_have_sound(rendered):
 
 
 def test_every_kind_of_question_is_asked(rendered):
-    needs = [record.metadata["needs"] for record in rendered["train"]]
-    assert set(needs) == {"image", "audio", "video", "both"}
-    assert {record.metadata["question"] for record in rendered["train"][:12]} == {"written", "at_place", "place_of"}
+    asked = [record.metadata["questions"] for record in rendered["train"]]
+    assert {question["needs"] for questions in asked for question in questions} == {"image", "audio", "video", "both"}
+    assert {question["kind"] for questions in asked[:12] for question in questions} == {
+        "all_places",
+        "at_place",
+        "place_of",
+        "written",
+        "colour",
+    }
+
+
+def test_no_question_is_asked_twice(rendered):
+    for record in rendered["train"]:
+        texts = [turn.content[-1].text for turn in record.turns[::2]]
+        assert len(set(texts)) == len(texts)
 
 
 def test_a_time_in_an_answer_is_that_of_the_metadata(rendered):
     times = 0
     for record in (record for records in rendered.values() for record in records):
-        written = parse_timestamps(record.turns[1].content[0].text)
-        seconds = record.metadata["seconds"]
-        assert len(written) == (seconds is not None)
-        if written:
-            times += 1
-            assert abs(written[0] - seconds) <= 0.05 + 1e-9  # a tenth of a second is written
+        for question, answer in zip(record.metadata["questions"], record.turns[1::2], strict=True):
+            written = parse_timestamps(answer.content[0].text)
+            if question["seconds"] is not None:
+                times += 1
+                assert len(written) == 1
+                assert abs(written[0] - question["seconds"]) <= 0.05 + 1e-9  # a tenth of a second is written
+            elif question["kind"] == "all_shown":
+                assert written == record.metadata["since"]
+            else:
+                assert not written
     assert times
 
 
