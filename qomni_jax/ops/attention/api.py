@@ -5,7 +5,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
-from qomni_jax.ops.attention.cached import BLOCK, attention_cached
+from qomni_jax.ops.attention.cached import CACHE_BLOCK, attention_cached
 from qomni_jax.ops.attention.pallas_tpu import attention_pallas_tpu
 from qomni_jax.ops.attention.reference import attention_reference
 from qomni_jax.ops.attention.xla import BIDIRECTIONAL_BLOCK, BLOCK, attention_blocked
@@ -77,7 +77,7 @@ def attention_over_cache(
     ValueError as there.
     """
     steps, slots = q.shape[1], keys.shape[2]
-    short = steps <= _DIRECT_STEPS and slots > 2 * BLOCK and jax.default_backend() != "tpu"
+    short = steps <= _DIRECT_STEPS and slots > 2 * CACHE_BLOCK and jax.default_backend() != "tpu"
     if backend != "auto" or not short:
         k, v = (jnp.swapaxes(x, 1, 2) for x in (keys, values))
         return grouped_query_attention(q, k, v, start=start, first=first, backend=backend)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from qomni_jax.ops.attention.reference import HIDDEN
 from qomni_jax.ops.precision import wide
 
-BLOCK = 256
+CACHE_BLOCK = 256
 
 
 def attention_cached(q: Array, keys: Array, values: Array, low: Array, high: Array) -> Array:
@@ -21,7 +21,7 @@ def attention_cached(q: Array, keys: Array, values: Array, low: Array, high: Arr
     """
     batch, steps, heads, dim = q.shape
     kv_heads, slots = keys.shape[1:3]
-    block = min(BLOCK, slots)
+    block = min(CACHE_BLOCK, slots)
     q = (q * jnp.asarray(dim**-0.5, q.dtype)).reshape(batch, steps, kv_heads, heads // kv_heads, dim)
     q = q.transpose(0, 2, 3, 1, 4)
 
