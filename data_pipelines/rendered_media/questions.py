@@ -109,7 +109,7 @@ def draw_questions(
 
 
 def _one_of(choices: Sequence[T], rng: np.random.Generator) -> T:
-    return choices[rng.integers(len(choices))]
+    return choices[int(rng.integers(len(choices)))]
 
 
 def _when(kind: str, needs: str, text: str, seconds: float) -> Question:

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import sys
+from typing import Any
 
 from absl import app, flags
 
@@ -98,7 +99,11 @@ def _timed(name: str) -> list[dict]:
             peer = None
             if _PEER.value:
                 peer = stack.enter_context(Peer(_PEER_PYTHON.value, bench.PEER_MODULE, _THREADS.value))
-            settings = {"talker": {"checkpoint": _CHECKPOINT.value}, "streaming": {"size": _SIZE.value}}.get(name, {})
+            own: dict[str, dict[str, Any]] = {
+                "talker": {"checkpoint": _CHECKPOINT.value},
+                "streaming": {"size": _SIZE.value},
+            }
+            settings = own.get(name, {})
             rows = run_cases(bench.cases(_REPEATS.value, **settings), peer, _REPEATS.value, _CASES.value)
     except PeerError as error:
         sys.exit(f"bench: {error}")

@@ -151,6 +151,7 @@ def _streamed(name: str, method: str, seen: int, frames: int) -> Callable[[], An
     kept = [initial_state(codec.config, method, 1)]
     part = {"decode": "decoder", "encode": "encoder"}[method]
     kept[0] = {**kept[0], part: {**kept[0][part], "seen": np.full(1, seen, np.int32)}}
+    inputs: list[tuple[Any, ...]]
     if method == "decode":
         inputs = [(one[None, None],) for one in _codes(name, frames)]
     else:

@@ -133,8 +133,9 @@ class TalkerStreamer:
         moved = StreamCarry(
             cache, carry.position + 1, new_state, logits[:, 0], hidden[:, 0], done, carry.limit, carry.keys
         )
-        before, after = (one._replace(cache=()) for one in (carry, moved))
-        carry = jax.tree.map(lambda old, new: jnp.where(held, old, new), before, after)._replace(cache=cache)
+        # The cache of a held step is the old one: its mask left it so.
+        kept = jax.tree.map(lambda old, new: jnp.where(held, old, new), carry[1:], moved[1:])
+        carry = StreamCarry(cache, *kept)
         kind = jnp.where(held & ~starved, NOTHING, kind)
         return carry, Event(kind.astype(jnp.int32), codes, rides & active)
 

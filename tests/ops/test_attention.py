@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qomni_jax.ops.attention import attention_over_cache, bidirectional_attention
-from qomni_jax.ops.attention.cached import BLOCK, attention_cached
+from qomni_jax.ops.attention.cached import CACHE_BLOCK, attention_cached
 from qomni_jax.ops.attention.reference import attention_reference
 from qomni_jax.ops.attention.xla import attention_blocked, even_block
 
@@ -100,7 +100,11 @@ def test_what_is_not_accepted_is_named():
 def test_few_queries_on_a_large_cache_read_the_slots_in_use_alone():
     """Rows of different lengths, padding on the left of one; the last block overlaps the one before it."""
     rng = np.random.default_rng(2)
-    slots, start, first = 2 * BLOCK + 30, np.array([3, BLOCK + 5, 2 * BLOCK + 27]), np.array([0, 9, 0])
+    slots, start, first = (
+        2 * CACHE_BLOCK + 30,
+        np.array([3, CACHE_BLOCK + 5, 2 * CACHE_BLOCK + 27]),
+        np.array([0, 9, 0]),
+    )
     q = rng.standard_normal((3, 2, 4, 6), np.float32)
     keys, values = rng.standard_normal((2, 3, 2, slots, 6), np.float32)
     attend = jax.jit(attention_over_cache, static_argnames="backend")
@@ -109,7 +113,7 @@ def test_few_queries_on_a_large_cache_read_the_slots_in_use_alone():
     np.testing.assert_allclose(found, expected, atol=2e-6)  # the same float32 sums in another order
     alone = attend(q[1:2], keys[1:2], values[1:2], start=start[1:2], first=first[1:2])
     np.testing.assert_allclose(alone[0], found[1], atol=1e-7)
-    beyond = np.arange(slots) >= 2 * BLOCK
+    beyond = np.arange(slots) >= 2 * CACHE_BLOCK
     keys, values = (np.where(beyond[:, None], np.nan, x)[:2] for x in (keys, values))
     low, high = first[:2, None] + np.zeros((1, 2), np.int32), start[:2, None] + np.arange(2)
     np.testing.assert_allclose(jax.jit(attention_cached)(q[:2], keys, values, low, high), expected[:2], atol=2e-6)
