@@ -2,9 +2,38 @@
 
 import collections
 import re
+from typing import Protocol
 
 from qomni_jax.sequence.speakable import SpeakableMask
 from qomni_jax.sequence.tokenizer import TokenizerProtocol
+
+
+class TokenGate(Protocol):
+    """Chooses what is spoken of one answer while it is written."""
+
+    def feed(self, token: int) -> list[int]:
+        """The tokens that are known to be spoken once `token` is there, in their order."""
+        ...
+
+    def close(self) -> list[int]:
+        """The rest of them, as the answer is over."""
+        ...
+
+
+class AllButTheLast:
+    """The reference's choice: every token is spoken but the last one, which ends the answer."""
+
+    def __init__(self) -> None:
+        self._last: list[int] = []
+
+    def feed(self, token: int) -> list[int]:
+        """The token before."""
+        spoken, self._last = self._last, [token]
+        return spoken
+
+    def close(self) -> list[int]:
+        """Nothing."""
+        return []
 
 
 class TokenText:
