@@ -89,7 +89,10 @@ def talk(checkpoint: str) -> dict[str, Any]:
     model = _open(checkpoint)
     asked = Asked(_IMAGES.value, _AUDIO.value, _VIDEOS.value, _SOUND.value, _TEXT.value, _SYSTEM.value)
     question = Question(asked, model.stored, model.tokenizer)
-    with contextlib.nullcontext() if out is None else WavStream(out, model.sample_rate) as sound:
+    opened: contextlib.AbstractContextManager[WavStream | None] = contextlib.nullcontext()
+    if out is not None:
+        opened = WavStream(out, model.sample_rate)
+    with opened as sound:
         return take_turn(model, question, sound, warm_up=_WARM_UP.value)
 
 

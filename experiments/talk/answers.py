@@ -85,12 +85,13 @@ class Writing:
 class TextAnswers:
     """Answers in text. Raises ValueError and OSError with one line where there is no such model."""
 
-    sample_rate = None
+    sample_rate: int | None = None
 
     def __init__(self, checkpoint: str, sampling: SamplingConfig, max_new_tokens: int):
         opened, self.params = open_thinker([checkpoint])
         self.stored = opened.stored
-        self.tokenizer = read_tokenizer(checkpoint, opened.pads)
+        self.tokenizer = read_tokenizer(checkpoint)
+        require_pads(checkpoint, self.tokenizer, opened.pads)
         self._sampling, self._max_new_tokens = sampling, max_new_tokens
 
     def stream(self, prompt: Prompt, features: MediaFeatures | None) -> Iterator[Event]:
@@ -115,16 +116,19 @@ class TextAnswers:
         )
 
 
-def read_tokenizer(checkpoint: str, pads: dict[Kind, int]) -> Tokenizer:
-    """tokenizer.json of a checkpoint. Raises ValueError where it does not have config.json's ids for features."""
-    tokenizer = open_tokenizer(Path(checkpoint) / "tokenizer.json")
+def read_tokenizer(checkpoint: str) -> Tokenizer:
+    """tokenizer.json of a checkpoint. Raises ValueError where there is none."""
+    return open_tokenizer(Path(checkpoint) / "tokenizer.json")
+
+
+def require_pads(checkpoint: str, tokenizer: Tokenizer, pads: dict[Kind, int]) -> None:
+    """Raises ValueError where a tokenizer does not have config.json's ids for features."""
     for kind, index in pads.items():
         if tokenizer.special(PAD_OF[kind]) != index:
             raise ValueError(
                 f"{checkpoint}: tokenizer.json gives {PAD_OF[kind]} the id {tokenizer.special(PAD_OF[kind])}: "
                 f"accepted is {index}, as in config.json"
             )
-    return tokenizer
 
 
 def stop_tokens(tokenizer: Tokenizer) -> tuple[int, int]:

@@ -1,11 +1,11 @@
 """Answers in text and speech by a released Qwen3-Omni: its Thinker, its Talker and its codec."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import functools
 from pathlib import Path
 
-from experiments.talk.answers import WARM_UP_TOKENS, Event, Writing, read_tokenizer, stop_tokens
+from experiments.talk.answers import WARM_UP_TOKENS, Event, Writing, read_tokenizer, require_pads, stop_tokens
 from qomni_jax.codec.waveform_codec import WaveformCodec
 from qomni_jax.config.qwen3_omni_talker import RELEASED_RESIDUAL_SAMPLING, RELEASED_SAMPLING, Qwen3OmniTalkerConfig
 from qomni_jax.config.runaway import RunawayConfig
@@ -49,9 +49,9 @@ class SpokenAnswers:
 
     def __init__(self, checkpoint: str, sampling: SamplingConfig, max_new_tokens: int, voice: Voice):
         _released_talker(checkpoint).tokens.speaker(voice.speaker)
-        self.tokenizer = read_tokenizer(checkpoint, {})
+        self.tokenizer = read_tokenizer(checkpoint)
         opened, params = open_qwen3_omni([checkpoint])
-        read_tokenizer(checkpoint, opened.thinker.pads)
+        require_pads(checkpoint, self.tokenizer, opened.thinker.pads)
         self.stored, self.params = opened.thinker.stored, params["thinker"]
         self.sample_rate: int | None = opened.codec.sample_rate
         self._model = SpeakingModel(
@@ -83,9 +83,7 @@ class SpokenAnswers:
             if frames == _WARM_UP_FRAMES:
                 break
 
-    def _generator(
-        self, prompt: Prompt, gate: "functools.partial[SpokenTokens] | type[TokenGate]"
-    ) -> SpeakingGenerator:
+    def _generator(self, prompt: Prompt, gate: Callable[[], TokenGate]) -> SpeakingGenerator:
         return SpeakingGenerator(
             self._model,
             capacity=len(prompt.tokens) + self._max_new_tokens,

@@ -34,8 +34,8 @@ def take_turn(model: Answerer, question: Question, sound: WavStream | None, *, w
     compilation = "compiled before" if warm_up else "compilation included"
     times = clock.text_times()
     print(f"[first text after {times['first_text_seconds']:.2f} s, all after {times['seconds']:.2f} s, {compilation}]")
-    found = {"text": "".join(events.said), "tool_calls": events.calls, "tokens": count._asdict(), **times}
-    found["warmed_up"] = warm_up
+    found: dict[str, Any] = {"text": "".join(events.said), "tool_calls": events.calls, "tokens": count._asdict()}
+    found |= {**times, "warmed_up": warm_up}
     if sound is not None:
         found["speech"] = _speech(sound, events, clock, compilation)
     return found
@@ -83,7 +83,12 @@ def _speech(sound: WavStream, events: _Shown, clock: Clock, compilation: str) ->
             f"[{sound.seconds:.2f} s of speech in {sound.path}, real-time factor "
             f"{'-' if factor is None else f'{factor:.3f}'}; {_REASONS[str(events.reason)]}]"
         )
-    spoken = {"wav": str(sound.path), "seconds": sound.seconds, "frames": events.frames, "reason": events.reason}
+    spoken: dict[str, Any] = {
+        "wav": str(sound.path),
+        "seconds": sound.seconds,
+        "frames": events.frames,
+        "reason": events.reason,
+    }
     return {**spoken, **times}
 
 

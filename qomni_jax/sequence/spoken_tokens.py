@@ -37,12 +37,13 @@ class AllButTheLast:
 
 
 class TokenText:
-    """Text of tokens that come one by one."""
+    """Text of tokens that come one by one: each is decoded behind the one before it, as some decoders strip spaces."""
 
     def __init__(self, tokenizer: TokenizerProtocol):
         self._tokenizer = tokenizer
-        self._tokens: list[int] = []
-        self._shown = 0
+        self._tokens: list[int] = []  # those of the latest text, and what came after it
+        self._behind = 0  # where these begin
+        self._shown = 0  # characters of the latest text
 
     def feed(self, token: int) -> str | None:
         """The text that `token` completes, "" for a special token; None while a character is not complete."""
@@ -55,7 +56,11 @@ class TokenText:
         return self._new(self._tokenizer.decode(self._tokens))
 
     def _new(self, text: str) -> str:
-        new, self._shown = text[self._shown :], len(text)
+        new = text[self._shown :]
+        if new:
+            self._tokens = self._tokens[self._behind :]
+            self._behind = len(self._tokens)
+            self._shown = len(self._tokenizer.decode(self._tokens))
         return new
 
 

@@ -23,7 +23,7 @@ from tests.interop.released_codec import random_tensors as random_codec
 from tests.interop.released_talker import TALKER, random_talker
 
 THINKER, CODEC = "thinker_qwen3_omni", "qwen3_omni_code2wav"
-SAMPLES_PER_FRAME, DELAY = 12, 5
+SAMPLES_PER_FRAME, DELAY = 12, 8
 WRITTEN = [*"abcdefghijklmnopqrstuvwxyz", " ", "*", "."]
 
 

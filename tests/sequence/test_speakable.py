@@ -10,6 +10,7 @@ from qomni_jax.sequence.chat_tokenizer import ChatTokenizer
 from qomni_jax.sequence.speakable import SpeakableText, speakable
 from qomni_jax.sequence.special_tokens import IM_END, TOOL_CALL, TOOL_CALL_END
 from qomni_jax.sequence.spoken_tokens import SpokenTokens, TokenText
+from qomni_jax.sequence.tokenizer import TextTokenizer
 
 CASES = {
     "plain": [
@@ -163,3 +164,10 @@ def test_text_of_tokens_is_shown_once_its_characters_are_complete():
     assert "".join(part or "" for part in shown) + parts.close() == text
     assert shown[-1] == ""
     assert None in shown
+
+
+def test_text_of_tokens_keeps_its_spaces_where_the_decoder_strips_them():
+    tokenizer = TextTokenizer.train(["one two three"] * 3, 290)
+    text, parts = "one  two three four", TokenText(tokenizer)
+    shown = [parts.feed(token) for token in tokenizer.encode(text).tolist()]
+    assert "".join(part or "" for part in shown) + parts.close() == text
