@@ -3,10 +3,15 @@
 import dataclasses
 
 from qomni_jax.config.decoder import DecoderConfig
+from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.config.validation import DTYPES, check_types, require, require_one_of, require_positive
 
 # Ids at the end of the Talker's vocabulary that are no codes: of these, speech has the end token alone.
 NUM_SUPPRESSED = 1024
+
+# How the release draws, codebook 0 and the others; the penalty looks at codebook 0 of the frames that were said.
+RELEASED_SAMPLING = SamplingConfig(temperature=0.9, top_k=50, repetition_penalty=1.05)
+RELEASED_RESIDUAL_SAMPLING = SamplingConfig(temperature=1.0, top_k=50, top_p=0.8)
 
 
 @dataclasses.dataclass(frozen=True)

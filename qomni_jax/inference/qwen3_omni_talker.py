@@ -22,10 +22,6 @@ from qomni_jax.parallel.embedding import lookup
 from qomni_jax.talker.qwen3_omni import Qwen3OmniTalker, empty_talker_cache
 from qomni_jax.talker.qwen3_omni_prompt import TalkerPrompt
 
-# How the release draws, codebook 0 and the others; the penalty looks at codebook 0 of the frames that were said.
-RELEASED_SAMPLING = SamplingConfig(temperature=0.9, top_k=50, repetition_penalty=1.05)
-RELEASED_RESIDUAL_SAMPLING = SamplingConfig(temperature=1.0, top_k=50, top_p=0.8)
-
 
 class TalkerPrompts(NamedTuple):
     """Embedded prompts side by side, padded on the right.
@@ -161,7 +157,9 @@ class TalkerSession:
 
     def step(self, token: int) -> np.ndarray | None:
         """Gives one more token of text (the end of text and `pad` after the last) and returns the next frame."""
-        if self.frame is not None:
+        if self.frame is not None and not self._left:
+            self.frame = None
+        elif self.frame is not None:
             g = self._generator
             text = jnp.asarray([token])
             self._state = _live_step(g.settings, g.params, g.text_table, self._state, text)
@@ -172,7 +170,7 @@ class TalkerSession:
         codes = np.asarray(self._state.codes[0])
         self.ended = int(codes[0]) == self._generator.config.tokens.eos
         self._left -= 1
-        return None if self.ended or self._left < 0 else codes
+        return None if self.ended else codes
 
 
 class _Settings(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
 from qomni_jax.inference import talker_stream
+from qomni_jax.inference.runaway import Reason, SpeechWatch
 from qomni_jax.inference.talker_stream import TalkerStreamer, streamer
 
 
@@ -85,9 +86,11 @@ class Speaker:
                 spoken[index] = _spoken(kinds[:, row], codes[:, row], rides[:, row])
         return [one for one in spoken if one is not None]
 
-    def open(self, prompt: np.ndarray, rate: float, *, max_frames: int, key: int = 0) -> "SpeechStream":
-        """A live stream of one utterance whose text is still coming."""
-        return SpeechStream(self, prompt, rate, max_frames, key)
+    def open(
+        self, prompt: np.ndarray, rate: float, *, max_frames: int, key: int = 0, watch: SpeechWatch | None = None
+    ) -> "SpeechStream":
+        """A live stream of one utterance whose text is still coming; a `watch` stops it where speech runs away."""
+        return SpeechStream(self, prompt, rate, max_frames, key, watch)
 
     @property
     def _max_steps(self) -> int:
@@ -115,16 +118,20 @@ class Speaker:
 class SpeechStream:
     """One utterance, live: `push` text as it comes, take `frames` as they can be said.
 
-    However the text is cut into pushes, the frames are those that `Speaker.speak` gives for the whole text.
+    However the text is cut into pushes, the frames are those that `Speaker.speak` gives for the whole text, up to the
+    one at which a watch stops it. Whoever decodes the frames may pass their samples to the watch.
     """
 
-    def __init__(self, speaker: Speaker, prompt: np.ndarray, rate: float, max_frames: int, key: int):
-        self._speaker = speaker
+    def __init__(
+        self, speaker: Speaker, prompt: np.ndarray, rate: float, max_frames: int, key: int, watch: SpeechWatch | None
+    ):
+        self._speaker, self._watch = speaker, watch
         self._text = np.full((1, speaker.max_text), -1, np.int32)
         self._arrived = 0
         self.steps = ""
         self.ended = False
         self.finished = False
+        self._text_read = False
         self._carry = speaker.streamer.prefill(
             speaker.params,
             jnp.asarray(prompt)[None],
@@ -145,9 +152,20 @@ class SpeechStream:
         self._text[0, self._arrived : total] = text
         self._arrived = total
 
+    @property
+    def reason(self) -> Reason | None:
+        """Why the utterance is over, once it is `finished`."""
+        if not self.finished:
+            return None
+        stopped = None if self._watch is None else self._watch.reason
+        return "ended" if self.ended else stopped or "budget"
+
     def frames(self) -> Iterator[np.ndarray]:
         """Yields frames `[Q]` until more text is needed or the utterance is over (`finished`)."""
         while not self.finished:
+            if self._watch is not None and self._watch.reason is not None:
+                self.finished = True
+                return
             speaker, arrived = self._speaker, np.array([self._arrived], np.int32)
             text = jnp.asarray(self._text)
             self._carry, event = speaker.streamer.step(speaker.params, self._carry, text, arrived, speaker.durations)
@@ -158,8 +176,19 @@ class SpeechStream:
             self.steps += _letter(kind, bool(event.with_text[0]))
             self.ended = kind == talker_stream.END
             self.finished = bool(self._carry.done[0]) or self._steps_left == 0
-            if kind == talker_stream.FRAME:
-                yield np.asarray(event.codes[0])
+            codes = np.asarray(event.codes[0]) if kind == talker_stream.FRAME else None
+            if self._watch is not None:
+                self._show(self._watch, codes)
+            if codes is not None:
+                yield codes
+
+    def _show(self, watch: SpeechWatch, codes: np.ndarray | None) -> None:
+        """Tells the watch of a step: its frame, if it was one, and when the text has been read."""
+        if codes is not None:
+            watch.frame(codes)
+        if not self._text_read and bool(self._carry.state.text_ended[0]):
+            self._text_read = True
+            watch.end_of_text(self._arrived)
 
 
 def _spoken(kinds: np.ndarray, codes: np.ndarray, rides: np.ndarray) -> Spoken:

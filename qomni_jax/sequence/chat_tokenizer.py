@@ -6,7 +6,7 @@ import os
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from qomni_jax.sequence.special_tokens import SPECIAL_TOKENS, TAGS
+from qomni_jax.sequence.special_tokens import SHOWN, SPECIAL_TOKENS
 from qomni_jax.sequence.tokenizer import END_OF_TEXT, TextTokenizer, plain_text_tokenizer, save_whole
 
 # Where Qwen's tokenizers part text before merging: contractions, words, single digits, punctuation, line ends, spaces.
@@ -84,7 +84,7 @@ class ChatTokenizer:
         return np.array(self._plain.encode(text, add_special_tokens=False).ids, np.int32)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of `ids`. Tags such as `<tool_call>` are shown, other special tokens are left out."""
+        """Text of `ids`. Tags such as `<tool_call>` and `<think>` are shown, other special tokens are left out."""
         pieces: list[str] = []
         run: list[int] = []
         for index in (int(i) for i in ids):
@@ -92,7 +92,7 @@ class ChatTokenizer:
             if name is None:
                 run.append(index)
                 continue
-            pieces += [self._plain.decode(run), name if name in TAGS else ""]
+            pieces += [self._plain.decode(run), name if name in SHOWN else ""]
             run = []
         return "".join([*pieces, self._plain.decode(run)])
 

@@ -14,12 +14,16 @@ TOOL_CALL = "<tool_call>"
 TOOL_CALL_END = "</tool_call>"
 TOOL_RESPONSE = "<tool_response>"
 TOOL_RESPONSE_END = "</tool_response>"
+THINK = "<think>"
+THINK_END = "</think>"
 TTS_PAD = "<tts_pad>"
 TTS_BEGIN = "<tts_text_bos>"
 TTS_END = "<tts_text_eod>"
 
-# Tokens that decoded text shows, because what a model writes between them has a meaning.
+# Tokens that decoded text shows, because what a model writes between them has a meaning. Thoughts are the
+# release's own: a tokenizer that is trained here has no tokens for them.
 TAGS = (TOOL_CALL, TOOL_CALL_END, TOOL_RESPONSE, TOOL_RESPONSE_END)
+SHOWN = (*TAGS, THINK, THINK_END)
 SPECIAL_TOKENS = (
     PADDING,
     IM_START,

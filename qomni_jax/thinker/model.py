@@ -122,14 +122,14 @@ def init_thinker(config: ThinkerConfig, key: Array) -> Any:
 def place_features(embeddings: Array, slots: Array | np.ndarray, features: MediaFeatures) -> tuple[Array, Array | None]:
     """Embeddings `[B, T, D]` with rows of the table where `slots [B, T]` name them, and what DeepStack adds there.
 
-    The second is `[N, B, T, D]`, or None without DeepStack.
+    The second is `[N, B, T, D]`, or None where DeepStack adds nothing: the model has none, or has seen nothing.
     """
     if not features.table.shape[0]:
         return embeddings, None
     from_table = features.table[jnp.maximum(slots, 0)].astype(embeddings.dtype)
     embeddings = jnp.where((slots >= 0)[..., None], from_table, embeddings)
     levels, seen, _ = features.deepstack.shape
-    if not levels:
+    if not levels or not seen:
         return embeddings, None
     is_seen = ((slots >= 0) & (slots < seen))[..., None]
     return embeddings, jnp.where(is_seen, features.deepstack[:, jnp.clip(slots, 0, seen - 1)], 0)

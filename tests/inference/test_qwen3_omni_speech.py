@@ -1,14 +1,25 @@
 """Qwen3-Omni speaks the same in a batch, alone and streamed, and stops by itself."""
 
+import dataclasses
+import functools
 import itertools
 
 import jax
 import numpy as np
+import pytest
 
 from qomni_jax.codec import WaveformCodec
 from qomni_jax.codec.waveform_model import init_parameters
 from qomni_jax.config.decoder import AttentionConfig, DecoderConfig, FeedForwardConfig, LanguageModelConfig
-from qomni_jax.config.qwen3_omni_talker import NUM_SUPPRESSED, CodecTokens, Qwen3OmniTalkerConfig, SpeechTokens
+from qomni_jax.config.qwen3_omni_talker import (
+    NUM_SUPPRESSED,
+    RELEASED_RESIDUAL_SAMPLING,
+    RELEASED_SAMPLING,
+    CodecTokens,
+    Qwen3OmniTalkerConfig,
+    SpeechTokens,
+)
+from qomni_jax.config.runaway import RunawayConfig
 from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.config.waveform_codec import (
     CodeEmbeddingConfig,
@@ -18,10 +29,10 @@ from qomni_jax.config.waveform_codec import (
     WindowTransformerConfig,
 )
 from qomni_jax.inference.prompts import Prompt
-from qomni_jax.inference.qwen3_omni_speech import Piece, SpeakingGenerator, SpeakingModel
-from qomni_jax.inference.qwen3_omni_talker import RELEASED_RESIDUAL_SAMPLING, RELEASED_SAMPLING
+from qomni_jax.inference.qwen3_omni_speech import Piece, SpeakingGenerator, SpeakingModel, SpokenAnswer
 from qomni_jax.layers.language_model import init_language_model
 from qomni_jax.layers.linear import unbox
+from qomni_jax.sequence.spoken_tokens import AllButTheLast
 from qomni_jax.talker.qwen3_omni import init_qwen3_omni_talker
 
 CODES, EOS, MAX_FRAMES, NEW_TOKENS = 11, 3, 16, 6  # the end of speech is one of eleven classes that are drawn
@@ -49,6 +60,7 @@ def random_like(tree, seed: int):
     return jax.tree.map(draw, tree)
 
 
+@functools.cache
 def speaking_model() -> SpeakingModel:
     """Two layers each; a vocabulary of 28 ids, eight of them special."""
     key = jax.random.key(0)
@@ -83,22 +95,36 @@ def speaking_model() -> SpeakingModel:
     return SpeakingModel(thinker, params[0], talker, params[1], WaveformCodec(codec, params[2]), tokens)
 
 
-def speaking_generator() -> SpeakingGenerator:
+def speaking_generator(chunk: int = 8, *, greedy: bool = False, **options) -> SpeakingGenerator:
+    """Prompts are read in chunks of so many tokens: two calls or three, by default."""
+    sampled = {"talker_sampling": RELEASED_SAMPLING, "residual_sampling": RELEASED_RESIDUAL_SAMPLING}
     generator = SpeakingGenerator(
         speaking_model(),
         capacity=32,
         max_frames=MAX_FRAMES,
         sampling=SamplingConfig(temperature=1.0, seed=1),
-        talker_sampling=RELEASED_SAMPLING,
-        residual_sampling=RELEASED_RESIDUAL_SAMPLING,
+        **({} if greedy else sampled),
+        **options,
     )
-    generator.thinker.prefill_chunk = generator.talker.prefill_chunk = 8  # prompts take two calls or three
+    generator.thinker.prefill_chunk = generator.talker.prefill_chunk = chunk
     return generator
 
 
-def prompts() -> list[Prompt]:
-    asked = ([5, 6], [1, 2, 9, 8, 7, 4, 3, 11, 12, 13])
+def prompts(asked=([5, 6], [1, 2, 9, 8, 7, 4, 3, 11, 12, 13])) -> list[Prompt]:
     return [Prompt(np.array([START, USER, LINE, *ids, END, LINE, START, ASSISTANT, LINE])) for ids in asked]
+
+
+def assert_streamed(generator: SpeakingGenerator, prompt: Prompt, key: int, whole: SpokenAnswer) -> list[Piece]:
+    """The same answer piece by piece, and its pieces."""
+    pieces = list(generator.stream(prompt, NEW_TOKENS, "Ethan", key=key))
+    assert [piece.token for piece in pieces if piece.token is not None] == whole.tokens
+    assert [piece.codes.tolist() for piece in pieces if piece.codes is not None] == whole.codes.tolist()
+    sound = [piece.samples for piece in pieces if piece.samples is not None]
+    # The same float32 sums in another order; samples are of the order of 1.
+    np.testing.assert_allclose(np.concatenate([*sound, np.zeros(0)]), whole.samples, atol=1e-5)
+    assert len(sound) == len(whole.codes)
+    assert [piece.reason for piece in pieces if piece.reason] == ([whole.reason] if whole.reason else [])
+    return pieces
 
 
 def test_a_batch_says_what_each_row_says_alone_and_streamed():
@@ -106,20 +132,100 @@ def test_a_batch_says_what_each_row_says_alone_and_streamed():
     together = generator.answer(prompts(), NEW_TOKENS, "Ethan", keys=KEYS)
     config = generator.model.codec.config
     for prompt, key, whole in zip(prompts(), KEYS, together, strict=True):
-        pieces = list(generator.stream(prompt, NEW_TOKENS, "Ethan", key=key))
-        assert [piece.token for piece in pieces if piece.token is not None] == whole.tokens
-        sound = [piece.samples for piece in pieces if piece.samples is not None]
-        assert len(sound) == len(whole.codes) > 1
-        # The same float32 sums in another order; samples are of the order of 1.
-        np.testing.assert_allclose(np.concatenate(sound), whole.samples, atol=1e-5)
-        assert len(whole.samples) == len(sound) * config.samples_per_frame - config.decoder.delay
+        pieces = assert_streamed(generator, prompt, key, whole)
+        assert len(whole.codes) > 1
+        assert len(whole.samples) == len(whole.codes) * config.samples_per_frame - config.decoder.delay
         # Speech begins with the second token, and then there is a frame for a token as long as both go on.
-        kinds = [piece.samples is not None for piece in pieces]
+        kinds = [piece.samples is not None for piece in pieces if piece.codes is None]
         assert list(itertools.islice(kinds, 4)) == [False, False, True, False]
         assert np.all(whole.codes[:, 0] < CODES)
         assert EOS not in whole.codes[:, 0]
-    assert min(len(row.codes) for row in together) < MAX_FRAMES
+    assert [row.reason for row in together] == ["ended", "budget"]
+    assert min(len(row.codes) for row in together) < MAX_FRAMES == max(len(row.codes) for row in together)
     assert len({row.codes.tobytes() for row in together}) == 2
     # One token ends an answer: nothing is left to say.
     (only,) = generator.stream(prompts()[0], 1, "Ethan", key=KEYS[0])
     assert only == Piece(token=together[0].tokens[0])
+    silent = generator.answer(prompts()[:1], 1, "Ethan", keys=KEYS[:1])[0]
+    assert (silent.tokens, silent.codes.shape, silent.samples.shape, silent.reason) == (
+        [only.token],
+        (0, 3),
+        (0,),
+        None,
+    )
+
+
+EIGHT = [np.random.default_rng(row).integers(1, 20, 1 + row).tolist() for row in range(8)]
+
+
+def test_a_greedy_batch_of_eight_is_its_rows_alone_and_streamed_whatever_the_chunks():
+    together = speaking_generator(greedy=True).answer(prompts(EIGHT), NEW_TOKENS, "Aiden", keys=range(8))
+    generator = speaking_generator(3, greedy=True)
+    in_chunks = generator.answer(prompts(EIGHT), NEW_TOKENS, "Aiden", keys=range(8))
+    for one, other in zip(together, in_chunks, strict=True):
+        assert (one.tokens, one.codes.tolist(), one.reason) == (other.tokens, other.codes.tolist(), other.reason)
+        # As above.
+        np.testing.assert_allclose(other.samples, one.samples, atol=1e-5)
+    for row in (0, 7):
+        prompt = prompts(EIGHT)[row]
+        (alone,) = generator.answer([prompt], NEW_TOKENS, "Aiden", keys=[row])
+        assert alone.codes.tolist() == together[row].codes.tolist()
+        assert_streamed(generator, prompt, row, together[row])
+
+
+class EvenTokens(AllButTheLast):
+    """Speaks even tokens alone, and holds each back until the next."""
+
+    def feed(self, token: int) -> list[int]:
+        return [] if token % 2 else super().feed(token)
+
+    def close(self) -> list[int]:
+        return self._last
+
+
+def test_the_talker_reads_what_the_gate_lets_through_and_that_to_the_last():
+    generator = speaking_generator(gate=EvenTokens)
+    together = generator.answer(prompts(), NEW_TOKENS, "Ethan", keys=KEYS)
+    assert any(token % 2 for row in together for token in row.tokens)
+    for prompt, key, whole in zip(prompts(), KEYS, together, strict=True):
+        said = [token for token in whole.tokens if token % 2 == 0]
+        assert_streamed(generator, prompt, key, whole)
+        talker_prompt = generator.talker_prompt(prompt, said[0], generator.model.talker.tokens.speaker("Ethan"))
+        text = generator.following(said)
+        assert text == [*said[1:], TTS_EOS]
+        (spoken,) = generator.talker.speak(
+            [talker_prompt], [text], generator.thinker.prefill([prompt]).kept, MAX_FRAMES, pad=PAD, keys=[key]
+        )
+        assert spoken.codes.tolist() == whole.codes.tolist()
+
+
+# The codec has 2,000 frames a second. Nothing is as loud as full scale, and nothing as silent as 0 dB below it.
+PATIENT = RunawayConfig(1.0, 2, 1.0, 1.0, -300.0, 1.0, 1.0)
+LIMITS = {
+    "silence": dataclasses.replace(PATIENT, silence_seconds=0.001, silence_level=-1e-9),
+    "repetition": dataclasses.replace(PATIENT, repetition_seconds=0.0005, longest_loop_seconds=0.001),
+    "budget": dataclasses.replace(PATIENT, seconds_per_token=1e-9, spare_seconds=0.001),
+}
+
+
+@pytest.mark.parametrize("reason", LIMITS)
+def test_speech_that_runs_away_is_stopped_alike_at_once_and_streamed_and_after_its_text(reason):
+    free = speaking_generator().answer(prompts(), NEW_TOKENS, "Ethan", keys=KEYS)
+    generator = speaking_generator(runaway=LIMITS[reason])
+    watched = generator.answer(prompts(), NEW_TOKENS, "Ethan", keys=KEYS)
+    for prompt, key, one, whole in zip(prompts(), KEYS, free, watched, strict=True):
+        assert_streamed(generator, prompt, key, whole)
+        assert whole.codes.tolist() == one.codes[: len(whole.codes)].tolist()
+        stopped = len(whole.codes) < len(one.codes)
+        assert whole.reason == (reason if stopped else one.reason)
+        assert len(whole.codes) > len(whole.tokens) - 1 or whole.reason == "ended"
+    assert watched[1].reason == reason
+
+
+def test_a_patient_watch_changes_nothing():
+    free, watched = (
+        speaking_generator(runaway=runaway).answer(prompts(), NEW_TOKENS, "Ethan", keys=KEYS)
+        for runaway in (None, PATIENT)
+    )
+    for one, other in zip(free, watched, strict=True):
+        assert (one.codes.tolist(), one.reason) == (other.codes.tolist(), other.reason)

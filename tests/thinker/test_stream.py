@@ -108,6 +108,18 @@ def test_text_alone_has_no_features(params):
     assert np.all(slots == -1)
 
 
+def test_a_recording_without_pictures_has_nothing_for_deepstack(params):
+    recording = np.random.default_rng(8).standard_normal((90, AUDIO.num_mels)).astype(np.float32)
+    turn = Turn("user", (Audio(), Text("what?")))
+    sequence = assemble([turn], [AudioSize(AUDIO.num_tokens(90))], TOKENIZER, CONFIGS["qomni"], reply=True)
+    features, (slots,) = encode_media([streamed(Example(sequence, [], [], [recording]))], CONFIG, params)
+    nothing = np.zeros((1, sequence.num_tokens, features.table.shape[1]), np.float32)
+    embeddings, deepstack = place_features(nothing, slots[None], features)
+    assert deepstack is None
+    assert np.any(embeddings[0, slots >= 0])
+    assert not np.any(embeddings[0, slots < 0])
+
+
 def test_what_was_streamed_can_be_read_whole():
     one = example(6, (1, 32, 32), 5, 200)
     for ours, theirs in zip(jax.tree.leaves(streamed(one).read()), jax.tree.leaves(one), strict=True):

@@ -19,10 +19,10 @@ import jax
 import numpy as np
 
 from qomni_jax.codec.waveform_codec import WaveformCodec
+from qomni_jax.config.qwen3_omni_talker import RELEASED_SAMPLING
 from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.inference.prompts import Prompt
 from qomni_jax.inference.qwen3_omni_speech import SpeakingGenerator, SpeakingModel
-from qomni_jax.inference.qwen3_omni_talker import RELEASED_SAMPLING
 from qomni_jax.interop.talker_model import OpenedQwen3Omni
 from qomni_jax.interop.verify import thinker
 from qomni_jax.interop.verify.golden import Golden
@@ -101,7 +101,7 @@ def _talker_inputs(generator: SpeakingGenerator, prompt: Prompt, features: Any, 
     return {
         "talker_input_ids": np.concatenate([laid_out.text[:-head], np.full(head, tokens.tts_pad)])[None],
         "talker_inputs_embeds": np.asarray(stacked.embeddings(0, len(laid_out.text))),
-        "trailing_text_hidden": np.asarray(talker.embed_text(np.array([generator.following(said)]))),
+        "trailing_text_hidden": np.asarray(talker.embed_text(np.array([generator.following(said[:-1])]))),
         "tts_pad_embed": np.asarray(talker.embed_text(np.array([[tokens.tts_pad]]))),
     }
 
