@@ -122,6 +122,19 @@ class Talker(nn.Module):
         return jnp.concatenate([code0[:, None], rest.T], axis=1)
 
 
+def init_talker(config: TalkerConfig, key: Array) -> Any:
+    """Fresh parameters of all parts, boxed with their axis names."""
+
+    def everything(module: Talker) -> None:
+        zeros = jnp.zeros((1, 1), jnp.int32)
+        codes = jnp.zeros((1, 1, config.num_codebooks), jnp.int32)
+        _, hidden, _, _ = module(StreamInput(zeros, codes, zeros), zeros)
+        if config.num_codebooks > 1:
+            module.residual_logits(hidden[:, 0], codes[:, 0])
+
+    return Talker(config).init(key, method=everything)["params"]
+
+
 def text_class(config: TalkerConfig) -> int:
     """The first head's class for "a text token comes next"."""
     return config.codebook_size

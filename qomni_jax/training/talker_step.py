@@ -11,7 +11,7 @@ from qomni_jax.config.talker import TalkerConfig
 from qomni_jax.config.training import TalkerTrainingConfig
 from qomni_jax.layers.linear import unbox
 from qomni_jax.ops.moe.router import load_balancing_loss, router_metrics
-from qomni_jax.talker.talker import StreamInput, Talker
+from qomni_jax.talker.talker import StreamInput, Talker, init_talker
 from qomni_jax.training.optimizer import make_optimizer
 from qomni_jax.training.state import TrainState
 from qomni_jax.training.step import Batch, make_step
@@ -23,16 +23,7 @@ def init_talker_state(
     """Fresh parameters. `codebooks [Q, K, E]` of the codec, when given, seed the code embeddings by one random
     projection of E to the model's width, so that like codes start with like embeddings."""
     key, projection_key = jax.random.split(jax.random.key(training.seed))
-    zeros = jnp.zeros((1, 1), jnp.int32)
-    inputs = StreamInput(zeros, jnp.zeros((1, 1, config.num_codebooks), jnp.int32), zeros)
-    model = Talker(config)
-
-    def everything(module: Talker, inputs: StreamInput) -> None:
-        _, hidden, _, _ = module(inputs, zeros)
-        if config.num_codebooks > 1:
-            module.residual_logits(hidden[:, 0], inputs.codes[:, 0])
-
-    params = jax.jit(lambda key: unbox(model.init(key, inputs, method=everything)))(key)["params"]
+    params = jax.jit(lambda key: unbox(init_talker(config, key)))(key)
     if codebooks is not None:
         projected = codebooks @ jax.random.normal(projection_key, (codebooks.shape[-1], config.decoder.model_dim))
         summed = jnp.sum(jnp.mean(jnp.sum(projected**2, axis=-1), axis=1))
