@@ -40,8 +40,8 @@ def evaluate(
     *,
     clones: int,
     styled: int,
+    encoder_steps: int,
     report: Report,
-    encoder_steps: int | None = None,
 ) -> dict[str, Any]:
     """Says sentences in held-out voices and measures them; `data` is the corpus. Returns the record of `--json`.
 
@@ -252,13 +252,12 @@ def _percent(interval: dict[str, float]) -> str:
     return f"{interval['mean']:.1%} [{interval['low']:.1%}, {interval['high']:.1%}]"
 
 
-def _encoder(directory: Path, corpus: Corpus, steps: int | None, report: Report) -> SpeakerEncoder:
+def _encoder(directory: Path, corpus: Corpus, steps: int, report: Report) -> SpeakerEncoder:
     if directory.exists():
         return open_speaker_encoder(directory)
     source = corpus.split("train")
     names = sorted({voice for split in corpus.config.splits if split.name == "train" for voice in split.voices})
-    config = SpeakerEncoderConfig(voices=len(names))
-    config = dataclasses.replace(config, steps=steps) if steps else config
+    config = SpeakerEncoderConfig(voices=len(names), steps=steps)
     report(f"training a speaker encoder on {len(names)} voices")
     chosen = np.linspace(0, len(source) - 1, min(config.utterances, len(source))).astype(int)
     records = [source[int(index)] for index in chosen]

@@ -60,7 +60,7 @@ class VoiceExamples:
         """Utterance `index` with a prompt of its own."""
         with_reference = rng.random() < self.config.reference_share
         words: tuple[str, ...] = ()
-        possible = self.config.words(tuple(self.styles[index]))
+        possible = self.config.words(tuple(self.styles[index].tolist()))
         if rng.random() < self.config.description_share and possible:
             words = tuple(rng.permutation(possible)[: rng.integers(1, len(possible) + 1)])
         reference = self.reference(self.reference_of(index, words, rng)) if with_reference else None
