@@ -38,12 +38,12 @@ class Case:
 class HeldOutVoices:
     """Recordings of voices, in codes, as targets and references."""
 
-    def __init__(self, source: RecordSource, stored: StoredTalker):
+    def __init__(self, source: RecordSource, stored: StoredTalker, prompts: VoicePromptConfig):
         records = list(source)
         self.codes = stored.codec.encode_audio([record["audio"] for record in records])
         coded = [{**record, "codes": codes} for record, codes in zip(records, self.codes, strict=True)]
         frame_rate = stored.codec.config.frame_rate
-        examples = VoiceExamples(coded, stored.tokenizer, stored.durations, VoicePromptConfig(), frame_rate)
+        examples = VoiceExamples(coded, stored.tokenizer, stored.durations, prompts, frame_rate)
         self.records, self.examples = records, examples
 
     def audio(self, indices: Sequence[int]) -> np.ndarray:
@@ -68,7 +68,8 @@ class HeldOutVoices:
 def say(
     cases: Sequence[Case], voices: HeldOutVoices, stored: StoredTalker, sampling: SamplingConfig
 ) -> list[np.ndarray]:
-    """The waveform `[n]` of each case; one sentence has the same random draws in all of them."""
+    """The waveform `[n]` of each case, a frame of silence where nothing is said; one sentence has the same random draws
+    in all of them."""
     requests = []
     for case in cases:
         if case.is_spoken:
@@ -80,8 +81,8 @@ def say(
             requests.append(SpeechRequest(voice.prompt, said, voice.rate, key=case.target))
     spoken = iter(Speaker.of(stored, sampling).speak(requests, BATCH_SIZE))
     codes = [next(spoken).codes if case.is_spoken else voices.codes[case.target] for case in cases]
-    waves = stored.codec.decode_codes(codes)
+    silence = np.zeros(stored.codec.config.samples_per_frame, np.float32)
     return [
-        voices.audio([case.target]) if case.condition == NATURAL else wave
-        for case, wave in zip(cases, waves, strict=True)
+        voices.audio([case.target]) if case.condition == NATURAL else wave if len(wave) else silence
+        for case, wave in zip(cases, stored.codec.decode_codes(codes), strict=True)
     ]
