@@ -73,10 +73,10 @@ def say(
     requests = []
     for case in cases:
         if case.is_spoken:
-            text = " ".join(voices.records[index]["text"] for index in case.reference)
-            audio = voices.audio(case.reference)
-            given = {"audio": audio, "transcript": text} if case.has_reference else {}
-            voice = make_voice(stored, style=case.style, **given)
+            audio, transcript = None, None
+            if case.has_reference:
+                audio, transcript = voices.audio(case.reference), voices.examples.transcript(case.reference)
+            voice = make_voice(stored, audio=audio, transcript=transcript, style=case.style)
             said = stored.tokenizer.encode(voices.records[case.target]["text"])
             requests.append(SpeechRequest(voice.prompt, said, voice.rate, key=case.target))
     spoken = iter(Speaker.of(stored, sampling).speak(requests, BATCH_SIZE))

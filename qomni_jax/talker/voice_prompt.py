@@ -69,7 +69,8 @@ def make_voice(
         raise ValueError(f"voice without its {missing}: accepted are a recording and its transcript, or neither")
     reference = None
     if audio is not None and transcript is not None:
-        reference = Reference(stored.tokenizer.encode_text(transcript), stored.codec.encode_audio([audio])[0])
+        said = " ".join(transcript.split())
+        reference = Reference(stored.tokenizer.encode_text(said), stored.codec.encode_audio([audio])[0])
         if not len(reference.text) or not len(reference.codes):
             what = "transcript" if len(reference.codes) else "recording"
             raise ValueError(f"voice with an empty {what}: accepted is a recording of speech and what is said in it")
