@@ -39,6 +39,9 @@ _STYLED = flags.DEFINE_integer("styled", 2, "voice: of these, said with every wo
 _ENCODER_STEPS = flags.DEFINE_integer(
     "encoder_steps", 400, "voice: steps of the speaker encoder's training, where there is none yet.", lower_bound=1
 )
+_DECODER = flags.DEFINE_enum(
+    "decoder", "vocoder", ("vocoder", "griffin_lim"), "voice: what makes sound of codes: the codec's, or Griffin-Lim."
+)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "voice: 0 takes the likeliest code.", lower_bound=0.0)
 _TOP_K = flags.DEFINE_integer("top_k", 20, "voice: codes that are drawn from; 0 for all.", lower_bound=0)
 _JSON = flags.DEFINE_string("json", None, "where figures and answers are written.")
@@ -107,6 +110,7 @@ def evaluate_voice(checkpoint: Path) -> dict[str, Any]:
         clones=_CLONES.value,
         styled=_STYLED.value,
         encoder_steps=_ENCODER_STEPS.value,
+        decoder=_DECODER.value,
         report=lambda line: print(line, flush=True),
     )
 

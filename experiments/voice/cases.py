@@ -8,6 +8,7 @@ import numpy as np
 from data_pipelines.records import RecordSource
 from experiments.voice.config import VoicePromptConfig
 from experiments.voice.examples import VoiceExamples
+from qomni_jax.codec import Codec, griffin_lim
 from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.inference.speech import Speaker, SpeechRequest
 from qomni_jax.talker.storage import StoredTalker
@@ -15,6 +16,7 @@ from qomni_jax.talker.style import STYLE_WORDS
 from qomni_jax.talker.voice_prompt import make_voice
 
 BATCH_SIZE = 32  # rows of one generation batch: one compilation serves all
+DECODERS = ("vocoder", "griffin_lim")
 NATURAL, RESYNTHESIS, NOTHING, CLONE = "natural", "resynthesis", "no prompt", "reference"
 
 
@@ -66,10 +68,10 @@ class HeldOutVoices:
 
 
 def say(
-    cases: Sequence[Case], voices: HeldOutVoices, stored: StoredTalker, sampling: SamplingConfig
+    cases: Sequence[Case], voices: HeldOutVoices, stored: StoredTalker, sampling: SamplingConfig, decoder: str
 ) -> list[np.ndarray]:
     """The waveform `[n]` of each case, a frame of silence where nothing is said; one sentence has the same random draws
-    in all of them."""
+    in all of them. `decoder`: one of `DECODERS`."""
     requests = []
     for case in cases:
         if case.is_spoken:
@@ -84,5 +86,14 @@ def say(
     silence = np.zeros(stored.codec.config.samples_per_frame, np.float32)
     return [
         voices.audio([case.target]) if case.condition == NATURAL else wave if len(wave) else silence
-        for case, wave in zip(cases, stored.codec.decode_codes(codes), strict=True)
+        for case, wave in zip(cases, _decode(stored.codec, codes, decoder), strict=True)
+    ]
+
+
+def _decode(codec: Codec, sequences: Sequence[np.ndarray], decoder: str) -> list[np.ndarray]:
+    if decoder == "vocoder":
+        return codec.decode_codes(sequences)
+    return [
+        griffin_lim(codec.decode_mel(codes), codec.config.log_mel) if len(codes) else np.zeros(0, np.float32)
+        for codes in sequences
     ]

@@ -43,9 +43,13 @@ def evaluate(
     clones: int,
     styled: int,
     encoder_steps: int,
+    decoder: str,
     report: Report,
 ) -> dict[str, Any]:
     """Says sentences in held-out voices and measures them; `data` is the corpus. Returns the record of `--json`.
+
+    `decoder`, one of `cases.DECODERS`, makes sound of codes: the codec's vocoder, or Griffin-Lim on their log-mel,
+    which shows what is in the codes.
 
     The speaker encoder is trained on the corpus' training voices where there is none beside the checkpoint.
 
@@ -64,7 +68,7 @@ def evaluate(
     )
     cases = voices.cases(clones, styled)
     report(f"saying {sum(case.is_spoken for case in cases)} sentences")
-    waves = say(cases, voices, stored, sampling)
+    waves = say(cases, voices, stored, sampling, decoder)
     report("listening")
     rate = stored.codec.config.sample_rate
     items = [
@@ -99,6 +103,7 @@ def evaluate(
         "task": "voice",
         "checkpoint": str(checkpoint),
         "sampling": dataclasses.asdict(sampling),
+        "decoder": decoder,
         "judge": describe(),
         "speaker_encoder": verification,
         **without_nan(scores),
