@@ -14,6 +14,7 @@ from data_pipelines.speech_corpus.config import CorpusConfig, SplitConfig
 from data_pipelines.transcription import TranscriptionConfig
 from experiments.study.config import Arm, EvaluationConfig, StudyConfig
 from experiments.thinker.config import MediaStage, SeeingStage, TrainConfig, TranscriptionStage
+from experiments.voice.config import VoicePromptConfig, VoiceStage
 from qomni_jax import sizes
 from qomni_jax.config.audio import AudioEncoderConfig, AudioFeatureConfig
 from qomni_jax.config.codec import CodecConfig, CodecTrainingConfig, LogMelConfig, RVQConfig, VocoderConfig
@@ -70,9 +71,12 @@ _CONFIGURABLES = (
     VisionEncoderConfig,
     VisionTrainingConfig,
     VocoderConfig,
+    VoicePromptConfig,
+    VoiceStage,
     presets.demo_corpus,
     presets.multilingual_corpus,
     presets.quick_corpus,
+    presets.voices_corpus,
     rendered_media.demo_media,
     rendered_media.quick_media,
     sizes.talker_small,

@@ -45,7 +45,8 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]) -> Pat
     from experiments.compilation import use_compilation_cache
     from experiments.gin_config import load_config
     from experiments.thinker import media, seeing, transcription
-    from experiments.thinker.config import SeeingStage, TrainConfig, TranscriptionStage
+    from experiments.thinker.config import MediaStage, SeeingStage, TrainConfig, TranscriptionStage
+    from experiments.voice import stage as voice
 
     config, _ = load_config(TrainConfig, gin_files, bindings)
     try:
@@ -62,7 +63,9 @@ def run(workdir: Path, gin_files: Sequence[str], bindings: Sequence[str]) -> Pat
         return transcription.run(stage, workdir, report)
     if isinstance(stage, SeeingStage):
         return seeing.run(stage, workdir, report)
-    return media.run(stage, workdir, report)
+    if isinstance(stage, MediaStage):
+        return media.run(stage, workdir, report)
+    return voice.run(stage, workdir, report)
 
 
 def _fail(message: str) -> NoReturn:

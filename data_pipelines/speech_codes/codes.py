@@ -1,7 +1,6 @@
 """Writes and opens the codes of a corpus. The codec is the caller's: nothing here imports a model."""
 
 from collections.abc import Callable, Iterator, Sequence
-import dataclasses
 import functools
 import os
 import pathlib
@@ -14,20 +13,23 @@ from data_pipelines.records import Dataset
 from data_pipelines.serialization import decode_example, encode_example
 from data_pipelines.shards import Shard, Staging, check_same_config, plan_shards, write_shard, writing_to
 from data_pipelines.speech_corpus.builder import Corpus
+from data_pipelines.speech_corpus.config import CorpusConfig
 from data_pipelines.speech_corpus.synthesis import word_features
 from data_pipelines.workers import Progress
 
 _NAME = "speech_codes"
 _KEPT = ("id", "text", "language", "voice", "rate_wpm", "words")
+_KEPT_WITH_LEVEL = ("pitch", "level")
 
 Encode = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
 
 @functools.cache
-def codes_features() -> tfds.features.FeaturesDict:
+def codes_features(has_level: bool = False) -> tfds.features.FeaturesDict:
     """The features of an utterance in codes; `codes` is [S, Q], codec frames and codebooks."""
     return tfds.features.FeaturesDict(
         {
+            **({name: tfds.features.Scalar(np.int32) for name in _KEPT_WITH_LEVEL} if has_level else {}),
             "id": tfds.features.Text(),
             "text": tfds.features.Text(),
             "language": tfds.features.Text(),
@@ -39,20 +41,23 @@ def codes_features() -> tfds.features.FeaturesDict:
     )
 
 
-def _decode_codes(record: bytes) -> dict[str, Any]:
-    return decode_example(codes_features(), record)
+def _decode_codes(record: bytes, has_level: bool = False) -> dict[str, Any]:
+    return decode_example(codes_features(has_level), record)
 
 
 class Codes(Dataset):
     """The codes of a corpus: `splits`, `split(name)` (plain dicts), `lengths(name)`, `codec`, `num_codebooks`.
 
     A record holds `id`, `text`, `language`, `voice` (str), `rate_wpm` (int), `codes` (uint16 [S, Q]) and `words` (dict
-    of `char_start`, `char_end` int32 [W], `start_s`, `end_s` float32 [W]).
+    of `char_start`, `char_end` int32 [W], `start_s`, `end_s` float32 [W]); that of a corpus with levels also `pitch`
+    and `level` (int).
     """
 
     def __init__(self, directory: str | os.PathLike):
         super().__init__(directory, _NAME, _decode_codes)
         self.codec: str = self.raw_config["codec"]
+        has_level = CorpusConfig.from_dict(self.raw_config["corpus"]).has_levels
+        self._decode = functools.partial(_decode_codes, has_level=has_level)
 
     @functools.cached_property
     def num_codebooks(self) -> int:
@@ -98,7 +103,7 @@ def write_codes(
         "codec": codec,
         "splits": list(sources),
         "records_per_shard": records_per_shard,
-        "corpus": dataclasses.asdict(corpus.config),
+        "corpus": corpus.config.as_dict(),
     }
     with writing_to(target):
         occupied = target.exists() and any(target.iterdir())
@@ -111,13 +116,16 @@ def write_codes(
         missing = staging.missing(shards)
         progress = Progress(_NAME, sum(map(len, missing)), "utterances")
         for shard in missing:
-            write_shard(staging.path, shard, _encode_shard(sources[shard.split], shard, encode, batch_size))
+            records = _encode_shard(sources[shard.split], shard, encode, batch_size, corpus.config.has_levels)
+            write_shard(staging.path, shard, records)
             progress.advance(len(shard))
         staging.publish_target(shards)
     return Codes(target)
 
 
-def _encode_shard(source: Sequence, shard: Shard, encode: Encode, batch_size: int) -> Iterator[tuple[bytes, dict]]:
+def _encode_shard(
+    source: Sequence, shard: Shard, encode: Encode, batch_size: int, has_level: bool
+) -> Iterator[tuple[bytes, dict]]:
     examples = [source[index] for index in range(shard.start, shard.stop)]
     order = sorted(range(len(examples)), key=lambda index: len(examples[index]["audio"]))
     codes: dict[int, np.ndarray] = {}
@@ -126,11 +134,12 @@ def _encode_shard(source: Sequence, shard: Shard, encode: Encode, batch_size: in
         audios = [examples[index]["audio"] for index in batch]
         for index, array in zip(batch, _checked(encode(audios), len(batch)), strict=True):
             codes[index] = array
+    kept = _KEPT + _KEPT_WITH_LEVEL * has_level
     for index, example in enumerate(examples):
         array = codes[index]
-        record = {**{name: example[name] for name in _KEPT}, "codes": array}
+        record = {**{name: example[name] for name in kept}, "codes": array}
         measures = {"num_chars": len(example["text"]), "num_frames": len(array), "num_codebooks": array.shape[1]}
-        yield encode_example(codes_features(), record), measures
+        yield encode_example(codes_features(has_level), record), measures
 
 
 def _checked(codes: Sequence[np.ndarray], expected: int) -> list[np.ndarray]:

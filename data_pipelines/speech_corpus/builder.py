@@ -1,6 +1,6 @@
 """The tfds builder of speech corpora: synthesized in parallel, resumable, checksummed."""
 
-import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -31,7 +31,7 @@ class SpeechCorpus(ShardedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             description="Speech synthesized by espeak-ng, with word and phoneme times.",
-            features=corpus_features(),
+            features=corpus_features(self.corpus.has_levels),
             homepage="https://github.com/espeak-ng/espeak-ng",
             disable_shuffling=True,
         )
@@ -40,14 +40,15 @@ class SpeechCorpus(ShardedBuilder):
 class Corpus(Dataset):
     """A built corpus: `config`, `splits`, `split(name)` (records as plain dicts) and `seconds(name)`.
 
-    A record holds `id`, `text`, `language`, `voice` (str), `rate_wpm`, `pitch` (int), `audio` (int16 [n] at
-    `config.sample_rate`), `words` (dict of `char_start`, `char_end` int32 [W], `start_s`, `end_s` float32 [W]) and
-    `phonemes` (dict of `symbol`, a tuple of P str, and `start_s` float32 [P]).
+    A record holds `id`, `text`, `language`, `voice` (str), `rate_wpm`, `pitch` (int), `level` (int, where the corpus
+    has levels), `audio` (int16 [n] at `config.sample_rate`), `words` (dict of `char_start`, `char_end` int32 [W],
+    `start_s`, `end_s` float32 [W]) and `phonemes` (dict of `symbol`, a tuple of P str, and `start_s` float32 [P]).
     """
 
     def __init__(self, directory: pathlib.Path):
         super().__init__(directory, SpeechCorpus.name, decode_utterance)
         self.config = CorpusConfig.from_dict(self.raw_config["corpus"])
+        self._decode = functools.partial(decode_utterance, has_level=self.config.has_levels)
 
     def seconds(self, name: str) -> np.ndarray:
         """Durations of the utterances of split `name`, float64 [utterances], without reading them."""
@@ -97,7 +98,7 @@ def _plan(corpus: CorpusConfig) -> ShardPlan:
         per_shard=corpus.utterances_per_shard,
         unit="utterances",
         worker="data_pipelines.speech_corpus.synthesis",
-        setup={"config": dataclasses.asdict(corpus)},
+        setup={"config": corpus.as_dict()},
         expected_bytes=lambda shard: len(shard) * _expected_bytes(splits[shard.split], corpus.sample_rate),
         check_splits=check_splits,
     )
@@ -106,7 +107,7 @@ def _plan(corpus: CorpusConfig) -> ShardPlan:
 def _fingerprint(corpus: CorpusConfig) -> dict[str, Any]:
     paths = sorted({entry.partition("=")[2] for entry in corpus.text_files})
     return {
-        "corpus": dataclasses.asdict(corpus),
+        "corpus": corpus.as_dict(),
         "text_sha256": {path: hashlib.sha256("\n".join(read_sentences(path)).encode()).hexdigest() for path in paths},
         "synthesizer": f"espeakng_loader {importlib.metadata.version('espeakng_loader')}",
     }

@@ -1,22 +1,25 @@
-"""What a speech corpus holds: its splits, and three ready-made corpora."""
+"""What a speech corpus holds, and its splits."""
 
 import dataclasses
 import re
+from typing import Any
 
 from data_pipelines.shards import SPLIT_NAMES, is_split_name
 from data_pipelines.speech_corpus import espeak, voices
 from qomni_jax.config.validation import check_types, require, require_one_of, require_positive
 
 SOURCES = ("nato", "grammar", "text")
+LEVEL_RANGE = (-50, -15)  # dB of full scale: louder speech would be clipped
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitConfig:
     """One split: `utterances` sentences of `min_words` to `max_words` words at `min_rate` to `max_rate` words a minute.
 
-    Language, voice (see `voices`), rate, pitch (0 to 99) and length are drawn uniformly for each utterance. The
-    sentences of splits with `held_out` occur in no split without. Raises TypeError or ValueError for a field
-    that is not accepted.
+    Language, voice (see `voices`), rate, pitch (0 to 99) and length are drawn uniformly for each utterance, and so is
+    its level (root mean square, in dB of full scale) where the split has levels; other recordings are as loud as the
+    voice is. The sentences of splits with `held_out` occur in no split without. Raises TypeError or ValueError for a
+    field that is not accepted.
     """
 
     name: str
@@ -30,6 +33,8 @@ class SplitConfig:
     min_pitch: int = 35
     max_pitch: int = 65
     held_out: bool = False
+    min_level: int | None = None
+    max_level: int | None = None
 
     def __post_init__(self):
         _make_tuples(self)
@@ -43,6 +48,12 @@ class SplitConfig:
         low, high = espeak.PITCH_RANGE
         require(low <= self.min_pitch <= high, self, "min_pitch", f"{low} to {high}")
         require(self.min_pitch <= self.max_pitch <= high, self, "max_pitch", f"min_pitch = {self.min_pitch} to {high}")
+        if self.min_level is not None or self.max_level is not None:
+            low, high = LEVEL_RANGE
+            lowest = self.min_level if self.min_level is not None else high + 1
+            require(low <= lowest <= high, self, "min_level", f"{low} to {high} dB, or None like max_level")
+            highest = self.max_level if self.max_level is not None else high + 1
+            require(lowest <= highest <= high, self, "max_level", f"min_level = {lowest} to {high} dB")
         require(bool(self.languages), self, "languages", f"some of {', '.join(voices.LANGUAGES)}")
         require(bool(self.voices), self, "voices", "at least one voice, such as 'en-us+klatt6'")
         for language in self.languages:
@@ -78,6 +89,8 @@ class CorpusConfig:
         check_types(self)
         names = [split.name for split in self.splits]
         require(bool(names) and len(set(names)) == len(names), self, "splits", "at least one split, each name once")
+        levels = {split.min_level is not None for split in self.splits}
+        require(len(levels) == 1, self, "splits", "splits that all have levels, or none of them")
         require_one_of(self, "source", SOURCES)
         rates = ", ".join(map(str, espeak.SAMPLE_RATES))
         require(self.sample_rate in espeak.SAMPLE_RATES, self, "sample_rate", f"one of {rates} Hz")
@@ -97,9 +110,22 @@ class CorpusConfig:
         )
         require(written == texts, self, "text_files", expected)
 
+    @property
+    def has_levels(self) -> bool:
+        """Whether the level of recordings is drawn, and part of a record."""
+        return self.splits[0].min_level is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, nested; those of levels only where there are levels."""
+        fields = dataclasses.asdict(self)
+        if not self.has_levels:
+            for split in fields["splits"]:
+                del split["min_level"], split["max_level"]
+        return fields
+
     @classmethod
     def from_dict(cls, fields: dict) -> "CorpusConfig":
-        """The inverse of `dataclasses.asdict`, also after a way through JSON."""
+        """The inverse of `as_dict`, also after a way through JSON."""
         return cls(**{**fields, "splits": tuple(SplitConfig(**split) for split in fields["splits"])})
 
 

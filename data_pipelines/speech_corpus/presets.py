@@ -1,9 +1,11 @@
-"""Ready-made corpora: `demo` (five hours of English), `quick` (a part of it) and `multilingual` (ten languages)."""
+"""Ready-made corpora: `demo` (five hours of English), `quick` (a part of it), `multilingual` (ten languages) and
+`voices` (many voices at many rates, pitches and levels)."""
 
 from collections.abc import Callable
 import dataclasses
 
 from data_pipelines.speech_corpus.config import CorpusConfig, SplitConfig
+from data_pipelines.speech_corpus.variants import HELD_OUT_VARIANTS, TRAINED_VARIANTS
 from data_pipelines.speech_corpus.voices import LANGUAGES
 
 # Klatt-synthesis variants: an independent recognizer of the spelling alphabet makes no error on them.
@@ -77,8 +79,39 @@ def multilingual_corpus() -> CorpusConfig:
     )
 
 
+def voices_corpus(utterances: int = 7500) -> CorpusConfig:
+    """Five hours of spelling-alphabet English in many voices, rates, pitches and levels.
+
+    Held-out sentences in the voices of `train` (`test_sentences`), and in voices that are in no other split
+    (`test_voices`), thirty of each. `utterances` are those of `train`.
+    """
+
+    def split(name: str, count: int, variants: tuple[str, ...], test: bool = True) -> SplitConfig:
+        return SplitConfig(
+            name,
+            count,
+            *(3 if test else 2, 6),
+            *(110, 270),
+            tuple(f"en-us+{variant}" for variant in variants),
+            min_pitch=20,
+            max_pitch=80,
+            held_out=test,
+            min_level=-30,
+            max_level=-18,
+        )
+
+    return CorpusConfig(
+        splits=(
+            split("train", utterances, TRAINED_VARIANTS, test=False),
+            split("test_sentences", 8 * len(TRAINED_VARIANTS), TRAINED_VARIANTS),
+            split("test_voices", 30 * len(HELD_OUT_VARIANTS), HELD_OUT_VARIANTS),
+        )
+    )
+
+
 PRESETS: dict[str, Callable[[], CorpusConfig]] = {
     "demo": demo_corpus,
     "quick": quick_corpus,
     "multilingual": multilingual_corpus,
+    "voices": voices_corpus,
 }

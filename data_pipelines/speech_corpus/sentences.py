@@ -18,7 +18,8 @@ _UNSPACED_LANGUAGES = frozenset({"zh", "ja"})  # their words are counted by char
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """An utterance before it is spoken. `voice` is the full espeak-ng name, `pitch` 0 to 99."""
+    """An utterance before it is spoken. `voice` is the full espeak-ng name, `pitch` 0 to 99; `level` in dB of full
+    scale, None: as loud as the voice is."""
 
     id: str
     text: str
@@ -26,6 +27,7 @@ class Utterance:
     voice: str
     rate_wpm: int
     pitch: int
+    level: int | None = None
 
 
 def is_held_out(text: str) -> bool:
@@ -58,13 +60,18 @@ def draw_utterance(config: CorpusConfig, split: SplitConfig, index: int) -> Utte
     voice = able[rng.integers(len(able))]
     rate = int(rng.integers(split.min_rate, split.max_rate + 1))
     pitch = int(rng.integers(split.min_pitch, split.max_pitch + 1))
+    text = _draw_sentence(config, split, language, rng)
+    level = None
+    if split.min_level is not None and split.max_level is not None:
+        level = int(rng.integers(split.min_level, split.max_level + 1))
     return Utterance(
         id=f"{split.name}-{index:06d}",
-        text=_draw_sentence(config, split, language, rng),
+        text=text,
         language=language,
         voice=voices.espeak_voice(voice, language),
         rate_wpm=rate,
         pitch=pitch,
+        level=level,
     )
 
 

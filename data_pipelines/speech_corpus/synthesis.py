@@ -19,10 +19,12 @@ from data_pipelines.workers import serve_shards
 
 
 @functools.cache
-def corpus_features() -> tfds.features.FeaturesDict:
+def corpus_features(has_level: bool = False) -> tfds.features.FeaturesDict:
     """The features of an utterance; times in seconds, characters as indices into `text`."""
+    level = {"level": tfds.features.Scalar(np.int32, doc="root mean square in dB of full scale")}
     return tfds.features.FeaturesDict(
         {
+            **(level if has_level else {}),
             "id": tfds.features.Text(),
             "text": tfds.features.Text(),
             "language": tfds.features.Text(doc="ISO 639-1 code"),
@@ -43,9 +45,20 @@ def word_features() -> tfds.features.Sequence:
     )
 
 
-def decode_utterance(record: bytes) -> dict[str, Any]:
+def decode_utterance(record: bytes, has_level: bool = False) -> dict[str, Any]:
     """An utterance as `corpus_features` describes it."""
-    return decode_example(corpus_features(), record)
+    return decode_example(corpus_features(has_level), record)
+
+
+def at_level(audio: np.ndarray, level: float) -> np.ndarray:
+    """int16 `[n]` audio with a root mean square of `level` dB of full scale; what would exceed full scale is clipped.
+
+    Digital silence stays as it is.
+    """
+    samples = audio.astype(np.float64) / 32_768
+    root_mean_square = np.sqrt(np.mean(samples**2))
+    scaled = samples * (10 ** (level / 20) / root_mean_square) if root_mean_square else samples
+    return np.round(np.clip(scaled * 32_768, -32_768, 32_767)).astype(np.int16)
 
 
 def synthesize_records(config: CorpusConfig, shard: Shard) -> Iterator[tuple[bytes, dict[str, int]]]:
@@ -58,14 +71,17 @@ def synthesize_records(config: CorpusConfig, shard: Shard) -> Iterator[tuple[byt
             utterance.text, utterance.voice, utterance.rate_wpm, utterance.pitch, sample_rate=config.sample_rate
         )
         words, phonemes = speech.words, speech.phonemes
+        about, level = dict(vars(utterance)), utterance.level
+        if level is None:
+            del about["level"]
         example = {
-            **vars(utterance),
-            "audio": speech.audio,
+            **about,
+            "audio": speech.audio if level is None else at_level(speech.audio, level),
             "words": vars(words),
             "phonemes": {"symbol": phonemes.symbols, "start_s": phonemes.start_s},
         }
         measures = {"num_samples": len(speech.audio), "num_chars": len(utterance.text)}
-        yield encode_example(corpus_features(), example), measures
+        yield encode_example(corpus_features(config.has_levels), example), measures
 
 
 def _start_worker(setup: dict[str, Any]) -> Callable[[Shard, dict[str, Any]], Iterator[tuple[bytes, dict[str, int]]]]:

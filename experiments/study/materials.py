@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 import time
@@ -12,15 +11,15 @@ from typing import Any
 import numpy as np
 import pystoi
 
-from data_pipelines.speech_codes.codes import Codes, open_codes, write_codes
+from data_pipelines.speech_codes.codes import Codes, open_codes
 from data_pipelines.speech_corpus.builder import Corpus, build_corpus
+from experiments.corpus_codec import USAGE_FILE, corpus_codes, fitted_codec
 from experiments.files import write_atomically
 from experiments.judge import JudgeItem, describe, judge
 from experiments.metrics import word_error_rate
 from experiments.study.config import StudyConfig
 from experiments.study.items import judged_item, write_wav
 from qomni_jax.codec import Codec, griffin_lim
-from qomni_jax.codec.training import fit
 from qomni_jax.sequence.tokenizer import TextTokenizer
 from qomni_jax.talker.prompt import prompt_tokens
 
@@ -58,11 +57,11 @@ def prepare(config: StudyConfig, workdir: Path, report: Report, seconds: dict[st
     with _timed(seconds, "corpus"):
         corpus = build_corpus(config.corpus, workdir / "corpus")
     with _timed(seconds, "codec"):
-        codec = _codec(config, corpus, workdir, report)
+        codec = fitted_codec(corpus, config.codec, config.codec_training, workdir, report)
     with _timed(seconds, "ceiling"):
         measure_ceiling(config, corpus, codec, workdir, report)
     with _timed(seconds, "codes"):
-        codes = write_codes(corpus, workdir / "codes", codec.encode_audio, codec=_digest(codec))
+        codes = corpus_codes(corpus, codec, workdir)
     materials = Materials(codec, codes)
     for vocab_size in {arm.vocab_size or config.vocab_size for arm in config.arms}:
         materials.tokenizer(workdir, vocab_size)
@@ -79,19 +78,6 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 def open_materials(workdir: Path) -> Materials:
     """The materials that `prepare` made."""
     return Materials(Codec.load(workdir / "codec"), open_codes(workdir / "codes"))
-
-
-def _codec(config: StudyConfig, corpus: Corpus, workdir: Path, report: Report) -> Codec:
-    directory = workdir / "codec"
-    if (directory / "config.json").exists():
-        return Codec.load(directory, config.codec)
-    split = corpus.split("train")
-    count = min(config.codec_training.utterances, len(split))
-    recordings = [split[index]["audio"] for index in range(count)]
-    result = fit(recordings, config.codec, config.codec_training, workdir / "codec_training", report)
-    write_atomically(workdir / "codec_training" / "usage.json", json.dumps(result.usage))
-    result.codec.save(directory)
-    return result.codec
 
 
 def measure_ceiling(config: StudyConfig, corpus: Corpus, codec: Codec, workdir: Path, report: Report) -> dict[str, Any]:
@@ -131,7 +117,7 @@ def _measure(config: StudyConfig, corpus: Corpus, codec: Codec, workdir: Path) -
                 seconds, reference_seconds = len(wave) / rate, len(source) / rate
                 rows.append(judged_item(judgement, seconds=seconds, reference_seconds=reference_seconds, wav=wav))
             versions[version][name] = rows
-    usage = workdir / "codec_training" / "usage.json"
+    usage = workdir / USAGE_FILE
     splits = {split: float(corpus.seconds(split).sum() / 3600) for split in corpus.splits}
     return {
         "judge": describe(),
@@ -181,8 +167,3 @@ class _Row:
     substitutions: int
     deletions: int
     insertions: int
-
-
-def _digest(codec: Codec) -> str:
-    """Names the codec by its codebooks: codes of another codec are not taken for this one's."""
-    return hashlib.sha256(np.asarray(codec.params["rvq"]["codebooks"]).tobytes()).hexdigest()[:16]

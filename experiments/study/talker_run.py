@@ -17,7 +17,8 @@ from experiments.metrics import word_error_rate
 from experiments.study.config import Arm, StudyConfig
 from experiments.study.items import judged_item, text_to_voice_lag, write_wav
 from experiments.study.materials import Materials
-from experiments.study.talker_data import TalkerData, frame_rates, token_durations, word_of_token
+from experiments.study.talker_data import PROMPT_LENGTH, TalkerData, word_of_token
+from experiments.talker_batches import frame_rates, token_durations
 from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.inference.speech import Speaker, SpeechRequest, Spoken
 from qomni_jax.talker.prompt import encode_prompt, rate_bucket
@@ -47,8 +48,9 @@ class TalkerRun:
         self.tokenizer = materials.tokenizer(workdir, arm.vocab_size or config.vocab_size)
         self.talker = dataclasses.replace(config.talker, text_vocab_size=self.tokenizer.vocab_size)
         self.training = dataclasses.replace(config.training, seed=seed)
-        self.rates = frame_rates(materials.codes, self.splits, self.tokenizer)
-        self.durations = token_durations(materials.codes, self.splits, self.tokenizer, self.rates)
+        records = [record for split in self.splits for record in materials.codes.split(split)]
+        self.rates = frame_rates(records, self.tokenizer)
+        self.durations = token_durations(records, self.tokenizer, self.rates)
         self.frame_seconds = materials.codec.config.samples_per_frame / materials.codec.config.log_mel.sample_rate
         self._curve = workdir / "talkers" / self.name / "curve.json"
 
@@ -148,7 +150,14 @@ class TalkerRun:
         sampling = SamplingConfig(temperature, e.top_k, seed=self.seed)
         end = self.tokenizer.end_of_text
         return Speaker(
-            self.talker, self.arm.interleaver, params, sampling, end, max_text=e.max_text, durations=self.durations
+            self.talker,
+            self.arm.interleaver,
+            params,
+            sampling,
+            end,
+            max_text=e.max_text,
+            durations=self.durations,
+            max_prompt=PROMPT_LENGTH,
         )
 
     def _request(self, record: dict[str, Any], key: int) -> SpeechRequest:

@@ -7,6 +7,7 @@ from typing import Any
 from data_pipelines.rendered_media.config import RenderedMediaConfig
 from data_pipelines.speech_corpus.config import CorpusConfig
 from data_pipelines.transcription import TranscriptionConfig
+from experiments.voice.config import VoiceStage
 from qomni_jax.config.audio import AudioFeatureConfig
 from qomni_jax.config.sequence import SequenceConfig
 from qomni_jax.config.thinker import ThinkerConfig
@@ -99,7 +100,7 @@ class MediaStage:
 class TrainConfig:
     """What `experiments.train` runs."""
 
-    stage: TranscriptionStage | SeeingStage | MediaStage
+    stage: TranscriptionStage | SeeingStage | MediaStage | VoiceStage
 
     def __post_init__(self) -> None:
         check_types(self)

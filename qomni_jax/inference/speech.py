@@ -13,14 +13,17 @@ from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
 from qomni_jax.inference import talker_stream
 from qomni_jax.inference.runaway import Reason, SpeechWatch
 from qomni_jax.inference.talker_stream import TalkerStreamer, streamer
+from qomni_jax.talker.prompt import Prompt, as_prompt
+from qomni_jax.talker.storage import StoredTalker
+from qomni_jax.talker.talker import StreamInput
 
 
 @dataclasses.dataclass(frozen=True)
 class SpeechRequest:
-    """What to say: prompt ids `[2]`, text ids `[T]` (end-of-text last), the expected frames per text token, and the
-    `key` that the row's random draws are made from."""
+    """What to say: the Talker's prompt (of text alone: ids `[P]`), text ids `[T]` (end-of-text last), the expected
+    frames per text token, and the `key` that the row's random draws are made from."""
 
-    prompt: np.ndarray
+    prompt: np.ndarray | Prompt
     text: np.ndarray
     rate: float
     key: int = 0
@@ -46,8 +49,11 @@ class Speaker:
     """A trained Talker under one scheme, ready to speak.
 
     `durations [text vocabulary]`: how long each text token is expected to last, in mean tokens; alike when not given.
+    `max_prompt`: steps of the longest prompt. All are padded to as many, so that what is said does not depend on the
+    prompts of others.
 
-    Raises ValueError from `speak` and `open` for a request longer than the Talker's `max_positions` allow.
+    Raises ValueError from `speak` and `open` for a prompt longer than `max_prompt`, and for a request longer than the
+    Talker's `max_positions` allow.
     """
 
     def __init__(
@@ -60,11 +66,26 @@ class Speaker:
         *,
         max_text: int,
         durations: np.ndarray | None = None,
+        max_prompt: int = 2,
     ):
-        self.params, self.sampling, self.max_text = params, sampling, max_text
+        self.params, self.sampling, self.max_text, self.max_prompt = params, sampling, max_text, max_prompt
         self.config = config
         self.durations = jnp.ones(config.text_vocab_size) if durations is None else jnp.asarray(durations, jnp.float32)
         self.streamer: TalkerStreamer = streamer(config, interleaver, sampling, end_of_text)
+
+    @classmethod
+    def of(cls, stored: StoredTalker, sampling: SamplingConfig) -> "Speaker":
+        """The speaker of a Talker on disk; `talker.voice_prompt` makes its prompts."""
+        return cls(
+            stored.config,
+            stored.interleaver,
+            stored.params,
+            sampling,
+            stored.tokenizer.end_of_text,
+            max_text=stored.speech.max_text,
+            durations=stored.durations,
+            max_prompt=stored.speech.max_prompt,
+        )
 
     def speak(self, requests: Sequence[SpeechRequest], batch_size: int) -> list[Spoken]:
         """Says all requests, in batches of like length of exactly `batch_size` rows (one compilation)."""
@@ -75,7 +96,8 @@ class Speaker:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             rows = [requests[i] for i in np.resize(chosen, batch_size).tolist()]
-            carry = self._start(rows)
+            limits = [min(r.limit, self._max_steps - len(r.text)) for r in rows]
+            carry = self.start([r.prompt for r in rows], [r.rate for r in rows], limits, [r.key for r in rows])
             text = np.stack([np.pad(r.text, (0, self.max_text - len(r.text)), constant_values=-1) for r in rows])
             lengths = np.array([len(r.text) for r in rows], np.int32)
             events = self.streamer.generate(
@@ -87,14 +109,45 @@ class Speaker:
         return [one for one in spoken if one is not None]
 
     def open(
-        self, prompt: np.ndarray, rate: float, *, max_frames: int, key: int = 0, watch: SpeechWatch | None = None
+        self,
+        prompt: np.ndarray | Prompt,
+        rate: float,
+        *,
+        max_frames: int,
+        key: int = 0,
+        watch: SpeechWatch | None = None,
     ) -> "SpeechStream":
         """A live stream of one utterance whose text is still coming; a `watch` stops it where speech runs away."""
         return SpeechStream(self, prompt, rate, max_frames, key, watch)
 
+    def start(
+        self, prompts: Sequence[np.ndarray | Prompt], rates: Sequence[float], limits: Sequence[int], keys: Sequence[int]
+    ) -> talker_stream.StreamCarry:
+        """The streams of a batch after their prompts, before their first step; `limits` in frames."""
+        rows = [as_prompt(prompt, self.config.num_codebooks) for prompt in prompts]
+        lengths = np.array([len(row) for row in rows], np.int32)
+        if not 0 < lengths.min() <= lengths.max() <= self.max_prompt:
+            wrong = lengths.min() if lengths.min() == 0 else lengths.max()
+            raise ValueError(f"Talker prompt of {wrong} steps: accepted are 1 to {self.max_prompt}")
+        text = np.full((len(rows), self.max_prompt), -1, np.int32)
+        codes = np.zeros((*text.shape, self.config.num_codebooks), np.int32)
+        frame = np.zeros_like(text)
+        for row, prompt in enumerate(rows):
+            text[row, : len(prompt)] = prompt.text
+            codes[row, : len(prompt)] = np.maximum(prompt.codes, 0)
+            frame[row, : len(prompt)] = prompt.has_frame
+        return self.streamer.prefill(
+            self.params,
+            StreamInput(*map(jnp.asarray, (text, codes, frame))),
+            None if lengths.min() == self.max_prompt else jnp.asarray(lengths),
+            jnp.asarray(rates, jnp.float32),
+            jnp.asarray(limits, jnp.int32),
+            self._keys(keys),
+        )
+
     @property
     def _max_steps(self) -> int:
-        return self.config.max_positions - 2
+        return self.config.max_positions - self.max_prompt
 
     def _check(self, request: SpeechRequest) -> None:
         expected = int(request.rate * len(request.text)) + 1
@@ -103,12 +156,6 @@ class Speaker:
                 f"text of {len(request.text)} tokens: accepted are at most {self.max_text} tokens and, with the speech "
                 f"that is expected of them ({expected} frames), {self._max_steps} stream steps"
             )
-
-    def _start(self, rows: Sequence[SpeechRequest]) -> talker_stream.StreamCarry:
-        prompt = jnp.asarray(np.stack([r.prompt for r in rows]))
-        rate = jnp.asarray([r.rate for r in rows], jnp.float32)
-        limit = jnp.asarray([min(r.limit, self._max_steps - len(r.text)) for r in rows], jnp.int32)
-        return self.streamer.prefill(self.params, prompt, rate, limit, self._keys([r.key for r in rows]))
 
     def _keys(self, keys: Sequence[int]) -> jax.Array:
         root = jax.random.key(self.sampling.seed)
@@ -123,7 +170,13 @@ class SpeechStream:
     """
 
     def __init__(
-        self, speaker: Speaker, prompt: np.ndarray, rate: float, max_frames: int, key: int, watch: SpeechWatch | None
+        self,
+        speaker: Speaker,
+        prompt: np.ndarray | Prompt,
+        rate: float,
+        max_frames: int,
+        key: int,
+        watch: SpeechWatch | None,
     ):
         self._speaker, self._watch = speaker, watch
         self._text = np.full((1, speaker.max_text), -1, np.int32)
@@ -132,13 +185,7 @@ class SpeechStream:
         self.ended = False
         self.finished = False
         self._text_read = False
-        self._carry = speaker.streamer.prefill(
-            speaker.params,
-            jnp.asarray(prompt)[None],
-            jnp.asarray([rate], jnp.float32),
-            jnp.asarray([max_frames], jnp.int32),
-            speaker._keys([key]),
-        )
+        self._carry = speaker.start([prompt], [rate], [max_frames], [key])
         self._steps_left = speaker._max_steps
 
     def push(self, text: Sequence[int] | np.ndarray) -> None:

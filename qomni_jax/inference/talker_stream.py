@@ -34,7 +34,7 @@ class StreamCarry(NamedTuple):
     """Everything that a batch of streams carries from step to step."""
 
     cache: Cache
-    position: Array  # [] steps in the cache
+    position: Array  # [B] steps in the cache
     state: StreamState
     logits: Array  # [B, K + 2] for the next decision
     hidden: Array  # [B, D]
@@ -62,18 +62,28 @@ class TalkerStreamer:
         self.step = jax.jit(self._step, donate_argnums=1)
         self.generate = jax.jit(self._generate, static_argnums=5)
 
-    def _prefill(self, params: Any, prompt: Array, rate: Array, limit: Array, keys: Array) -> StreamCarry:
-        """Reads the Talker prompt: `prompt [B, P]` token ids, `rate [B]` estimated frames per text token, `limit [B]`
-        frames at which speech that does not end itself is stopped, `keys [B]` PRNG keys."""
-        batch, steps = prompt.shape
-        codes = jnp.zeros((batch, steps, self.config.num_codebooks), jnp.int32)
-        inputs = StreamInput(prompt, codes, jnp.zeros((batch, steps), jnp.int32))
+    def _prefill(
+        self, params: Any, prompt: StreamInput, lengths: Array | None, rate: Array, limit: Array, keys: Array
+    ) -> StreamCarry:
+        """Reads the Talker prompts of a batch.
+
+        `prompt` `[B, P]` steps, those of a row from its left; `lengths [B]` how many they are, 1 or more, None where
+        all are P. `rate [B]` estimated frames per text token, `limit [B]` frames at which speech that does not end
+        itself is stopped, `keys [B]` PRNG keys.
+        """
+        batch, steps = prompt.text.shape
         cache = empty_cache(self.config.decoder, batch, self.config.max_positions, jnp.dtype(self.config.dtype))
         positions = jnp.broadcast_to(jnp.arange(steps), (batch, steps))
-        logits, hidden, cache, _ = self.model.apply({"params": params}, inputs, positions, cache=cache)
+        mask = None if lengths is None else (positions < lengths[:, None]).astype(jnp.float32)
+        logits, hidden, cache, _ = self.model.apply({"params": params}, prompt, positions, mask, cache=cache)
+        if lengths is None:
+            lengths, logits, hidden = jnp.full(batch, steps), logits[:, -1], hidden[:, -1]
+        else:
+            last = (lengths - 1)[:, None, None]
+            logits, hidden = (jnp.take_along_axis(x, last, axis=1)[:, 0] for x in (logits, hidden))
         zeros, false = jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool)
         state = StreamState(zeros, zeros, zeros, zeros, false, rate.astype(jnp.float32), jnp.zeros((batch, 0)))
-        return StreamCarry(cache, jnp.asarray(steps), state, logits[:, -1], hidden[:, -1], false, limit, keys)
+        return StreamCarry(cache, lengths, state, logits, hidden, false, limit, keys)
 
     def _step(
         self, params: Any, carry: StreamCarry, text: Array, arrived: Array, durations: Array
@@ -113,7 +123,7 @@ class TalkerStreamer:
         index = jnp.minimum(state.text, text.shape[1] - 1)
         token = jnp.where(takes_text, jnp.take_along_axis(text, index[:, None], axis=1)[:, 0], -1)
         inputs = StreamInput(token[:, None], codes[:, None], is_frame[:, None].astype(jnp.int32))
-        positions = jnp.broadcast_to(carry.position, (token.shape[0], 1))
+        positions = carry.position[:, None]
         # A step that is held is read as padding, which leaves the cache as it was: choosing between two caches would
         # copy both.
         held = jnp.any(starved)

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import numpy as np
 
 from qomni_jax.talker.interleaver import END_OF_SPEECH, NO_TIMES, TEXT, Interleaver, TextTimes
-
-PROMPT_LENGTH = 2
+from qomni_jax.talker.prompt import Prompt, as_prompt
 
 
 class Utterance(NamedTuple):
-    """One item: `prompt [2]`, `text [T]` ids with end-of-text last, `codes [S, Q]`, and when its tokens start."""
+    """One item: its prompt (of text alone: ids `[P]`), `text [T]` ids with end-of-text last, `codes [S, Q]`, and when
+    its tokens start."""
 
-    prompt: np.ndarray
+    prompt: np.ndarray | Prompt
     text: np.ndarray
     codes: np.ndarray
     times: TextTimes = NO_TIMES
@@ -32,7 +32,7 @@ class BatchShape(NamedTuple):
 def stream_length(interleaver: Interleaver, item: Utterance) -> int:
     """Stream steps of an item with its prompt; the same for every path of a scheme."""
     layout = interleaver.layout(len(item.text), len(item.codes), np.random.default_rng(0), item.times)
-    return PROMPT_LENGTH - 1 + layout.target.size
+    return len(item.prompt) - 1 + layout.target.size
 
 
 def pack(sizes: Sequence[int], length: int) -> list[list[int]]:
@@ -58,7 +58,7 @@ def make_batch(
     *,
     frame_dropout: float,
 ) -> dict[str, np.ndarray]:
-    """Lays out `items` as stream steps and packs them into rows.
+    """Lays out `items` as stream steps and packs them into rows. Frames of a prompt are never hidden.
 
     Returns int32 `text [R, P]` (-1 none), `codes [R, P, Q]`, `frame [R, P]` (0 none, 1 frame, 2 hidden frame),
     `target [R, P]` (class of the first head, -1 no loss), `position [R, P]` (from 0 in each item), `segment [R, P]`
@@ -75,8 +75,9 @@ def make_batch(
     segment = np.full(grid, len(items), np.int32)
     mask = np.zeros(grid, np.float32)
     layouts = [interleaver.layout(len(item.text), len(item.codes), rng, item.times) for item in items]
-    prompt = PROMPT_LENGTH - 1  # steps before the layout's first, which is the prompt's last
-    sizes = [prompt + layout.target.size for layout in layouts]
+    prompts = [as_prompt(item.prompt, shape.num_codebooks) for item in items]
+    # The layout's first step is the prompt's last.
+    sizes = [len(prompt) - 1 + layout.target.size for prompt, layout in zip(prompts, layouts, strict=True)]
     rows = pack(sizes, shape.length) if max(sizes) <= shape.length else []
     if not 0 < len(rows) <= shape.rows:
         raise ValueError(
@@ -87,20 +88,22 @@ def make_batch(
     for row, members in enumerate(rows):
         start = 0
         for number, member in enumerate(members):
-            item, layout, size = items[member], layouts[member], sizes[member]
-            everything, stream = slice(start, start + size), slice(start + prompt, start + size)
+            item, prompt, layout, size = items[member], prompts[member], layouts[member], sizes[member]
+            everything, before = slice(start, start + size), slice(start, start + len(prompt))
+            stream = slice(before.stop - 1, start + size)
             mask[row, everything], segment[row, everything] = 1.0, number
             position[row, everything] = np.arange(size)
-            text[row, start : start + PROMPT_LENGTH] = item.prompt
+            text[row, before], codes[row, before] = prompt.text, np.maximum(prompt.codes, 0)
+            frame[row, before] = prompt.has_frame
             has_text, has_frame, speaks = layout.text >= 0, layout.frame >= 0, layout.target >= 0
             text[row, stream][has_text] = item.text[layout.text[has_text]]
             codes[row, stream][has_frame] = item.codes[layout.frame[has_frame]]
             hidden = rng.random(layout.frame.size) < rng.uniform(0.0, 2 * frame_dropout)
-            frame[row, stream] = np.where(has_frame, 1 + hidden, 0)
+            frame[row, stream][has_frame] = 1 + hidden[has_frame]
             target[row, stream][speaks] = item.codes[layout.target[speaks], 0]
             target[row, stream][layout.target == TEXT] = shape.codebook_size
             target[row, stream][layout.target == END_OF_SPEECH] = shape.codebook_size + 1
-            steps_of_frames.append(row * shape.length + start + prompt + np.flatnonzero(speaks))
+            steps_of_frames.append(row * shape.length + stream.start + np.flatnonzero(speaks))
             frames.append(item.codes[layout.target[speaks]])
             start += size
 

@@ -124,15 +124,15 @@ class Talker(nn.Module):
 
 def init_talker(config: TalkerConfig, key: Array) -> Any:
     """Fresh parameters of all parts, boxed with their axis names."""
-    zeros = jnp.zeros((1, 1), jnp.int32)
-    inputs = StreamInput(zeros, jnp.zeros((1, 1, config.num_codebooks), jnp.int32), zeros)
 
-    def everything(module: Talker, inputs: StreamInput) -> None:
-        _, hidden, _, _ = module(inputs, zeros)
+    def everything(module: Talker) -> None:
+        zeros = jnp.zeros((1, 1), jnp.int32)
+        codes = jnp.zeros((1, 1, config.num_codebooks), jnp.int32)
+        _, hidden, _, _ = module(StreamInput(zeros, codes, zeros), zeros)
         if config.num_codebooks > 1:
-            module.residual_logits(hidden[:, 0], inputs.codes[:, 0])
+            module.residual_logits(hidden[:, 0], codes[:, 0])
 
-    return Talker(config).init(key, inputs, method=everything)["params"]
+    return Talker(config).init(key, method=everything)["params"]
 
 
 def text_class(config: TalkerConfig) -> int:

@@ -40,6 +40,8 @@ def test_test_sentences_and_conditions_never_occur_in_training(preset):
         assert all(is_held_out(text) == split.held_out for text in texts(config, split, 20))
     assert not trained & tested
     splits = {split.name: split for split in config.splits}
+    if preset == "voices":
+        return  # its test sets differ from `train` in voices alone, and not in conditions: `test_levels.py`
     training = [split for split in config.splits if not split.held_out]
     assert splits["test_long"].min_words >= 2 * splits["train"].max_words
     assert splits["test_fast"].min_rate > max(split.max_rate for split in training)

@@ -8,7 +8,8 @@ import pytest
 from data_pipelines.speech_codes.codes import write_codes
 from data_pipelines.speech_corpus.builder import build_corpus
 from data_pipelines.speech_corpus.config import CorpusConfig, SplitConfig
-from experiments.study.talker_data import TalkerData, frame_rates, to_utterance, token_durations, word_of_token
+from experiments.study.talker_data import TalkerData, to_utterance, word_of_token
+from experiments.talker_batches import frame_rates, token_durations
 from qomni_jax.codec import Codec
 from qomni_jax.config.codec import CodecConfig, LogMelConfig, RVQConfig, VocoderConfig
 from qomni_jax.config.talker import InterleaverConfig
@@ -53,7 +54,8 @@ def tokenizer(codes):
 
 def data_of(codes, tokenizer, scheme: InterleaverConfig, splits: tuple[str, ...] = ("train",)) -> TalkerData:
     interleaver = make_interleaver(scheme)
-    durations = token_durations(codes, splits, tokenizer, frame_rates(codes, splits, tokenizer))
+    records = [record for split in splits for record in codes.split(split)]
+    durations = token_durations(records, tokenizer, frame_rates(records, tokenizer))
     return TalkerData(codes, splits, tokenizer, interleaver, talker_tiny(), TRAINING, CODEC.frame_rate, durations)
 
 
@@ -149,8 +151,8 @@ def test_word_times_of_the_corpus_agree_with_its_recordings(codes, tokenizer):
 
 
 def test_frame_rates_are_means_of_each_speaking_rate(codes, tokenizer):
-    rates = frame_rates(codes, ("train",), tokenizer)
     records = list(codes.split("train"))
+    rates = frame_rates(records, tokenizer)
     ratios = [len(r["codes"]) / len(tokenizer.encode(r["text"])) for r in records]
     buckets = np.array([rate_bucket(r["rate_wpm"]) for r in records])
     for bucket in set(buckets.tolist()):
