@@ -66,7 +66,7 @@ def talker_arguments(config: TalkerConfig, rows: int, context: int, mesh: Mesh) 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
     carry = StreamCarry(
         cache=cache,
-        position=spread((), jnp.int32),
+        position=count,
         state=state,
         logits=spread((rows, config.codebook_size + 2), jnp.float32),
         hidden=spread((rows, config.decoder.model_dim), config.dtype),

@@ -11,7 +11,7 @@ from experiments.bench.devices import initialise
 from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.config.talker import InterleaverConfig, TalkerConfig
 from qomni_jax.inference.talker_stream import TalkerStreamer
-from qomni_jax.talker.talker import init_talker
+from qomni_jax.talker.talker import StreamInput, init_talker
 
 PROMPT, TEXT_TOKENS = 2, 64
 _SAMPLING = SamplingConfig(temperature=0.9, top_k=50)
@@ -33,17 +33,19 @@ class HybridStream:
 
     def start(self) -> None:
         """Reads the prompt; no text has come."""
-        prompt = self.text[:, :PROMPT]
+        text = self.text[:, :PROMPT]
+        none = jnp.zeros_like(text)
+        prompt = StreamInput(text, jnp.zeros((*text.shape, self.config.num_codebooks), jnp.int32), none)
         keys = jax.random.split(jax.random.key(1), self.rows)
         limit = jnp.full(self.rows, self.config.max_positions, jnp.int32)
         self.arrived = jnp.zeros(self.rows, jnp.int32)
-        self.carry = self.streamer.prefill(self.params, prompt, jnp.full(self.rows, 3.0), limit, keys)
+        self.carry = self.streamer.prefill(self.params, prompt, None, jnp.full(self.rows, 3.0), limit, keys)
 
     def seen(self, steps: int) -> None:
         """As if so many steps were in the cache, and all text had been said: only frames follow."""
         cache = self.carry.cache._replace(lengths=jnp.full(self.rows, steps, jnp.int32))
         state = self.carry.state._replace(text_ended=jnp.ones(self.rows, bool))
-        self.carry = self.carry._replace(cache=cache, position=jnp.asarray(steps), state=state)
+        self.carry = self.carry._replace(cache=cache, position=jnp.full(self.rows, steps), state=state)
 
     def frame(self) -> Array:
         """The next step of the stream, which costs the same whatever it decides; codes `[rows, Q]`."""
