@@ -1,7 +1,8 @@
 """One training stage: whatever the gin files describe, in one workdir.
 
 Command: python -m experiments.train --gin_file=experiments/configs/thinker_cpu.gin --workdir=out/thinker
-Cost: `thinker_cpu.gin` takes about 16 minutes on two CPU cores, `thinker_media_cpu.gin` about 25 on one.
+Cost: `thinker_cpu.gin` takes about 16 minutes on two CPU cores, `thinker_media_cpu.gin` about 25 on one, and
+`voice_cpu.gin` about 17 on one.
 
 Interrupted and started again, it goes on where it was, and ends with the same parameters. The workdir holds the data,
 `checkpoints`, `metrics.jsonl` and TensorBoard's files, and at last `model`, which `experiments.evaluate` and
