@@ -2,7 +2,7 @@
 
 Command: python -m experiments.train --gin_file=experiments/configs/thinker_cpu.gin --workdir=out/thinker
 Cost: `thinker_cpu.gin` takes about 16 minutes on one CPU core, `thinker_seeing_cpu.gin` about 20,
-`thinker_media_cpu.gin` about 12.
+`thinker_media_cpu.gin` about 12, `voice_cpu.gin` about 17.
 
 Interrupted and started again, it goes on where it was, and ends with the same parameters. The workdir holds the data,
 `checkpoints`, `metrics.jsonl` and TensorBoard's files, and at last `model`, which `experiments.evaluate` and
