@@ -10,6 +10,7 @@ import pytest
 from qomni_jax import sizes
 from qomni_jax.audio.aut import AudioEncoder
 from qomni_jax.codec.waveform_model import init_parameters
+from qomni_jax.sizes.codecs import CODECS
 from qomni_jax.talker.talker import init_talker
 from qomni_jax.vision.tower import VisionEncoder
 
@@ -54,7 +55,7 @@ def test_talkers_and_codecs_of_a_size_belong_together():
     """Without computing anything: the parameters they say, and the same codes on both sides, 80 ms a frame."""
     about = {"tiny": (6.3e4, 9.1e4), "small": (3.3e6, 6.6e6), "flash": (3.757e9, 2.16e8), "plus": (3.757e9, 2.16e8)}
     for name, expected in about.items():
-        talker, codec = sizes.TALKERS[name](), sizes.CODECS[name]()
+        talker, codec = sizes.TALKERS[name](), CODECS[name]()
         inits = (functools.partial(init_talker, talker), functools.partial(init_parameters, codec))
         for init, count in zip(inits, expected, strict=True):
             leaves = jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))

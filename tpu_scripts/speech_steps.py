@@ -20,7 +20,8 @@ from qomni_jax.inference.talker_stream import StreamCarry, TalkerStreamer
 from qomni_jax.layers.decoder import Cache, empty_cache
 from qomni_jax.layers.linear import unbox
 from qomni_jax.parallel.rules import parameter_shardings, partition_spec
-from qomni_jax.sizes import CODECS, TALKERS
+from qomni_jax.sizes import TALKERS
+from qomni_jax.sizes.codecs import CODECS
 from qomni_jax.talker.interleaver import StreamState
 from qomni_jax.talker.talker import init_talker
 from tpu_scripts.bounds import model_flops

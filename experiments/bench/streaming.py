@@ -37,7 +37,8 @@ from qomni_jax.codec.waveform_stream import stream_function
 from qomni_jax.config.audio import AudioFeatureConfig
 from qomni_jax.config.thinker import ThinkerConfig
 from qomni_jax.inference.text import Places, Prefilled, TextGenerator, decode_step, prefill_chunk
-from qomni_jax.sizes import CODECS, TALKERS, THINKERS
+from qomni_jax.sizes import TALKERS, THINKERS
+from qomni_jax.sizes.codecs import CODECS
 from qomni_jax.thinker.model import Media, MediaFeatures, init_thinker
 from qomni_jax.thinker.stream import encode_piece
 

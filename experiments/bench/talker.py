@@ -27,10 +27,11 @@ from experiments.bench import omni_checkpoint as omni
 from experiments.bench.hybrid_talker import HybridStream
 from experiments.bench.timing import Case
 from qomni_jax.codec.waveform_codec import WaveformCodec
+from qomni_jax.config.qwen3_omni_talker import RELEASED_SAMPLING
 from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.inference.prompts import Prompt
 from qomni_jax.inference.qwen3_omni_speech import SpeakingGenerator, SpeakingModel
-from qomni_jax.inference.qwen3_omni_talker import RELEASED_SAMPLING, TalkerSession
+from qomni_jax.inference.qwen3_omni_talker import TalkerSession
 from qomni_jax.interop import open_qwen3_omni
 from qomni_jax.interop.released_prompt import read_prompt
 from qomni_jax.layers.language_model import unstack_language_model

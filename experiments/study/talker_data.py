@@ -57,6 +57,7 @@ class TalkerData:
         item = self.utterances[index]
         if rng.random() >= self.training.voice_dropout:
             return item
+        assert isinstance(item.prompt, np.ndarray)  # a named voice and a rate
         return item._replace(prompt=np.array([self._no_voice, item.prompt[1]], np.int32))
 
 

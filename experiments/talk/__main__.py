@@ -9,7 +9,7 @@ before the text, in the order images, recordings, videos. A video brings its sou
 be of any length: they are decoded and encoded piece by piece, and what stays in memory is what the encoders give and
 the caches.
 
-With --out a whole released Qwen3-Omni speaks: its Talker starts on the first words while the Thinker goes on writing,
+With --out a whole Qwen3-Omni speaks: its Talker starts on the first words while the Thinker goes on writing,
 and the wav grows as samples come, under the name F.part.wav until it is complete (`wav`). Code, addresses and other
 text that is not for the ear is printed and not spoken (`sequence.speakable`). Speech that does not end by itself is
 stopped once its text has been read (`inference.runaway`). Printed at the end are the latency of the first packet, from

@@ -13,7 +13,8 @@ from qomni_jax.config.sampling import SamplingConfig
 from qomni_jax.inference.prompts import Prompt
 from qomni_jax.inference.qwen3_omni_speech import SpeakingGenerator, SpeakingModel
 from qomni_jax.interop.released import read_released
-from qomni_jax.interop.talker_model import open_qwen3_omni, plan_talker
+from qomni_jax.interop.speech_storage import is_whole
+from qomni_jax.interop.talker_model import open_qwen3_omni, plan_qwen3_omni
 from qomni_jax.layers.language_model import unstack_language_model
 from qomni_jax.sequence.spoken_tokens import AllButTheLast, SpokenTokens, TokenGate
 from qomni_jax.talker.qwen3_omni import unstack_qwen3_omni_talker
@@ -48,7 +49,7 @@ class SpokenAnswers:
     """
 
     def __init__(self, checkpoint: str, sampling: SamplingConfig, max_new_tokens: int, voice: Voice):
-        _released_talker(checkpoint).tokens.speaker(voice.speaker)
+        _talker_of(checkpoint).tokens.speaker(voice.speaker)
         self.tokenizer = read_tokenizer(checkpoint)
         opened, params = open_qwen3_omni([checkpoint])
         require_pads(checkpoint, self.tokenizer, opened.thinker.pads)
@@ -97,9 +98,10 @@ class SpokenAnswers:
         )
 
 
-def _released_talker(checkpoint: str) -> Qwen3OmniTalkerConfig:
+def _talker_of(checkpoint: str) -> Qwen3OmniTalkerConfig:
     """What a checkpoint says of its Talker; reads no weights. Raises ValueError where it has none."""
-    released = None if is_thinker(Path(checkpoint)) else read_released([checkpoint])
-    if released is None or "talker_config" not in (released.config or {}):
-        raise ValueError(f"{checkpoint}: has no Talker: accepted with --out is a whole released Qwen3-Omni")
-    return plan_talker(released)[0].config
+    path = Path(checkpoint)
+    speaks = is_whole(path) if is_thinker(path) else "talker_config" in (read_released([checkpoint]).config or {})
+    if not speaks:
+        raise ValueError(f"{checkpoint}: has no Talker: accepted with --out is a whole Qwen3-Omni")
+    return plan_qwen3_omni([checkpoint])[0].talker.config

@@ -172,7 +172,7 @@ class Silenced:
 
 
 def test_what_cannot_speak_is_one_line(directory, speaking):
-    with pytest.raises(ValueError, match=r"has no Talker: accepted with --out is a whole released Qwen3-Omni"):
+    with pytest.raises(ValueError, match=r"has no Talker: accepted with --out is a whole Qwen3-Omni"):
         SpokenAnswers(str(directory), SamplingConfig(), 4, Voice())
     with pytest.raises(ValueError, match=r"voice 'Nobody': accepted is one of chelsie, ethan"):
         SpokenAnswers(str(speaking), SamplingConfig(), 4, Voice("Nobody"))

@@ -15,7 +15,7 @@ from qomni_jax.interop.codec_families import parse_codec
 from qomni_jax.interop.codec_keys import codec_key_map
 from qomni_jax.interop.key_map import leaf_shapes
 from qomni_jax.interop.released import read_released
-from qomni_jax.sizes import qwen3_omni_code2wav
+from qomni_jax.sizes.codecs import qwen3_omni_code2wav
 from qomni_jax.storage.arrays import flat
 from tests.interop.checkpoint_files import GOLDENS, write
 from tests.interop.released_codec import CONFIGS, FRAMES, decode, encode, mimi_flags, random_codes, random_tensors
