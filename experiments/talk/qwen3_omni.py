@@ -104,4 +104,6 @@ def _talker_of(checkpoint: str) -> Qwen3OmniTalkerConfig:
     speaks = is_whole(path) if is_thinker(path) else "talker_config" in (read_released([checkpoint]).config or {})
     if not speaks:
         raise ValueError(f"{checkpoint}: has no Talker: accepted with --out is a whole Qwen3-Omni")
-    return plan_qwen3_omni([checkpoint])[0].talker.config
+    talker = plan_qwen3_omni([checkpoint])[0].talker.config
+    assert isinstance(talker, Qwen3OmniTalkerConfig)
+    return talker
