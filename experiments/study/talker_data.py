@@ -10,7 +10,7 @@ from data_pipelines.speech_codes.codes import Codes
 from experiments.talker_batches import TalkerBatches, with_expected_times
 from qomni_jax.config.talker import TalkerConfig
 from qomni_jax.config.training import TalkerTrainingConfig
-from qomni_jax.sequence.tokenizer import UNKNOWN_VOICE, TextTokenizer
+from qomni_jax.sequence.tokenizer import TextTokenizer
 from qomni_jax.talker.batch import Utterance
 from qomni_jax.talker.interleaver import Interleaver, TextTimes
 from qomni_jax.talker.prompt import encode_prompt
@@ -43,10 +43,10 @@ class TalkerData:
     durations: np.ndarray  # of each text token, as `token_durations` gives them
 
     def __post_init__(self) -> None:
-        records = itertools.chain.from_iterable(self.codes.split(split) for split in self.splits)
+        records = list(itertools.chain.from_iterable(self.codes.split(split) for split in self.splits))
         utterances = (to_utterance(record, self.tokenizer, self.frame_rate) for record in records)
         self.utterances = [with_expected_times(utterance, self.durations) for utterance in utterances]
-        self._no_voice = self.tokenizer.special(UNKNOWN_VOICE)
+        self._unknown_voice = [encode_prompt(self.tokenizer, None, record["rate_wpm"]) for record in records]
         batches = TalkerBatches(
             self.utterances, self._draw, PROMPT_LENGTH, self.interleaver, self.talker, self.training
         )
@@ -57,8 +57,7 @@ class TalkerData:
         item = self.utterances[index]
         if rng.random() >= self.training.voice_dropout:
             return item
-        assert isinstance(item.prompt, np.ndarray)  # a named voice and a rate
-        return item._replace(prompt=np.array([self._no_voice, item.prompt[1]], np.int32))
+        return item._replace(prompt=self._unknown_voice[index])
 
 
 def word_of_token(record: dict[str, Any], tokenizer: TextTokenizer) -> list[int]:
