@@ -19,7 +19,7 @@ from qomni_jax.config.vision import VisionEncoderConfig
 
 
 def talker_tiny(text_vocab_size: int = 320) -> TalkerConfig:
-    """About 60,000 parameters: two periods of two layers, 3 codebooks of 32."""
+    """About 74,000 parameters: two periods of two layers, 3 codebooks of 32."""
     attention = AttentionConfig(num_heads=2, num_kv_heads=1, head_dim=16, rotary_fraction=0.5)
     return TalkerConfig(
         text_vocab_size=text_vocab_size,
@@ -44,7 +44,7 @@ def talker_tiny(text_vocab_size: int = 320) -> TalkerConfig:
 
 
 def talker_small(text_vocab_size: int = 384) -> TalkerConfig:
-    """3.3 million parameters: one period of three GDN layers and one attention layer, 8 experts and a shared one in
+    """3.5 million parameters: one period of three GDN layers and one attention layer, 8 experts and a shared one in
     each, 4 codebooks of 256. The Talker of the CPU study."""
     return TalkerConfig(
         text_vocab_size=text_vocab_size,

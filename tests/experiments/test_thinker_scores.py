@@ -36,7 +36,8 @@ def test_nothing_heard_is_an_error_for_every_word():
 
 def question(needs: str, answer: str, seconds: float | None = None) -> ConversationRecord:
     turns = (Turn("user", (Text("?"),)), Turn("assistant", (Text(answer),)))
-    return ConversationRecord(f"{needs} {answer}", turns, {"needs": needs, "question": "kind", "seconds": seconds})
+    asked = [{"needs": needs, "kind": "kind", "seconds": seconds}]
+    return ConversationRecord(f"{needs} {answer}", turns, {"questions": asked})
 
 
 @pytest.mark.parametrize(
@@ -51,13 +52,13 @@ def question(needs: str, answer: str, seconds: float | None = None) -> Conversat
     ],
 )
 def test_an_answer_is_right_to_the_letter_or_within_the_tolerance_of_time(record, answer, right):
-    assert questions._answered(record, "both", answer).right is right
+    assert questions._answered(record, 0, "both", answer).right is right
 
 
 def test_shares_are_by_what_is_needed_and_what_was_given():
-    answered = [questions._answered(question("image", "a"), "audio", "a")]
+    answered = [questions._answered(question("image", "a"), 0, "audio", "a")]
     for inputs, answer in (("audio", "b"), ("video", "x"), ("both", "b")):
-        answered.append(questions._answered(question("audio", "b"), inputs, answer))
+        answered.append(questions._answered(question("audio", "b"), 0, inputs, answer))
     shares = {what: figures["accuracy"]["mean"] for what, figures in questions.accuracies(answered).items()}
     assert shares == {
         "pictures": 1.0,
